@@ -1,0 +1,38 @@
+# make        set up .venv, make figure 3 and its tables, say what they show
+# make test   set up .venv, run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: all test lint schema clean
+.DEFAULT_GOAL := all
+
+all: $(VENV)/installed
+	snakemake --cores all all --quiet rules
+	@echo; echo "Figure 3: figures/fig3.pdf and figures/fig3.png"
+	@echo "Tables:   results/metrics.csv and results/claims.csv"; echo
+	@cat logs/claims.log
+
+test: $(VENV)/installed
+	python -m pytest
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+# The environment is made anew when the pins change; a half-made one is never taken for whole.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: install a newer Python, then make PYTHON=python3.x" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+schema: $(VENV)/installed
+	texnet schema --out workflow/schemas/config.schema.json
+
+clean:
+	rm -rf results logs benchmarks/*.tsv figures/*.pdf figures/*.png .snakemake

@@ -1,0 +1,298 @@
+"""The command line: ``texnet VERB``, the same as ``python -m texnet VERB``.
+
+Each verb imports what it needs, so that ``--help`` and the table verbs start without PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from texnet.errors import TexnetError, UsageError
+
+
+def configure(args: argparse.Namespace) -> None:
+    from texnet import config
+    from texnet.artifacts import write_json
+
+    experiment = config.parse(config.Experiment, _mapping(args.config), "configuration")
+    for name, run in experiment.all_runs().items():
+        write_json(args.out / name / "run.json", config.to_json(run))
+    part = {"scale": experiment.scale, "seeds": list(experiment.seeds)}
+    roles = config.to_json(experiment.figures.fig3)
+    write_json(args.out / "fig3.json", {**part, **roles})
+
+
+def _mapping(text: str) -> dict:
+    """A configuration given as JSON text, or as one or more YAML files joined by commas."""
+    if text.lstrip().startswith("{"):
+        return json.loads(text)
+    import yaml
+
+    merged: dict = {}
+    for name in text.split(","):
+        try:
+            content = yaml.safe_load(Path(name).read_text())
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be read ({error.strerror})") from error
+        except yaml.YAMLError as error:
+            raise UsageError(
+                f"{name}: is not valid YAML ({' '.join(str(error).split())})"
+            ) from error
+        if not isinstance(content, dict):
+            raise UsageError(f"{name}: holds no keys; config/README.md lists them")
+        merged = _merge(merged, content)
+    return merged
+
+
+def _merge(base: dict, change: dict) -> dict:
+    both = {k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
+            for k, v in change.items()}  # fmt: skip
+    return {**base, **both}
+
+
+def schema(args: argparse.Namespace) -> None:
+    from texnet.artifacts import write_text
+    from texnet.config import schema as make
+
+    write_text(args.out, json.dumps(make(), indent=2) + "\n")
+
+
+def train(args: argparse.Namespace) -> None:
+    from texnet import config, runtime, training
+    from texnet.progress import Progress
+
+    run = config.read_run(args.run)
+    if not isinstance(run, config.Training):
+        raise UsageError(f"{args.run}: describes a baseline; use texnet optimize")
+    device = runtime.prepare(args.device or run.device, run.threads)
+    with Progress(
+        f"{run.name} seed {run.seed}", run.optimiser.iterations, args.tensorboard
+    ) as show:
+        training.train(run, args.out, device, lambda step: show(step.iteration, step.loss))
+
+
+def optimize(args: argparse.Namespace) -> None:
+    from texnet import baselines, config, runtime
+    from texnet.progress import Progress
+
+    run = config.read_run(args.run)
+    if not isinstance(run, config.Optimisation):
+        raise UsageError(f"{args.run}: describes a training; use texnet train")
+    device = runtime.prepare(args.device or run.device, run.threads)
+    done = 0
+    with Progress(f"{run.name} seed {run.seed}", len(run.images.heldout)) as show:
+
+        def on_image(content: str, result: baselines.Optimised) -> None:
+            nonlocal done
+            done += 1
+            show(done, result.trace[-1][0])
+
+        baselines.run_baseline(run, args.out, device, args.start, on_image)
+
+
+def stylize(args: argparse.Namespace) -> None:
+    import torch
+
+    from texnet import data, runtime, training
+
+    device = runtime.prepare(args.device or "auto", args.threads)
+    net, _ = training.load_generator(args.model)
+    net.to(device)
+    files = data.images_under([args.image]) if args.image.is_dir() else [args.image]
+    for file in files:
+        content = data.load_image(str(file))
+        if args.size:
+            content = data.fit(content, args.size)
+        content = content[None].to(device)
+        noise = training.NoiseStream(net.noise_channels, args.seed)
+        with torch.no_grad():
+            image = net(content, noise(content, 0))[0]
+        out = args.out / f"{file.stem}.png"
+        data.write_image(out, image)
+        print(out)
+
+
+def score(args: argparse.Namespace) -> None:
+    from texnet import metrics, runtime, tables
+
+    device = runtime.prepare(args.device or "cpu", args.threads)
+    rows = [row for directory in args.runs for row in metrics.score(directory, device)]
+    tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
+
+
+def metrics(args: argparse.Namespace) -> None:
+    from texnet import tables
+
+    rows = tables.summarise(tables.read_scores(args.scores))
+    tables.write_table(args.out, tables.METRIC_COLUMNS, rows)
+
+
+def claims(args: argparse.Namespace) -> None:
+    from texnet import tables
+    from texnet.artifacts import read_json
+    from texnet.claims import CLAIM_COLUMNS, CLAIMS, Evidence, by_run, combine, judge
+
+    roles = read_json(args.roles)
+    histories: dict[str, dict[int, list[float]]] = {}
+    for directory in args.histories:
+        name, _, seed = directory.name.rpartition("_seed")
+        losses = [float(row["loss"]) for row in tables.read_table(directory / "history.csv")]
+        histories.setdefault(name, {})[int(seed)] = losses
+    rows = judge(Evidence(by_run(tables.read_scores(args.scores)), histories, roles))
+    tables.write_table(args.out, CLAIM_COLUMNS, rows)
+    for claim, (text, where) in CLAIMS.items():
+        mine = [dict(zip(CLAIM_COLUMNS, row, strict=True)) for row in rows if row[0] == claim]
+        print(f"{claim} {combine([m['verdict'] for m in mine])}: {text} ({where})")
+        for m in mine:
+            if m["verdict"] == "not tested":
+                print(f"   not tested: {m['measure']}")
+            else:
+                numbers = f"{m['value']:.3g} [{m['ci_low']:.3g}, {m['ci_high']:.3g}]"
+                print(f"   {numbers}, expected {m['expected']}: {m['measure']}")
+
+
+def distill(args: argparse.Namespace) -> None:
+    from texnet import distillation, runtime
+    from texnet.progress import Progress
+
+    runtime.prepare("cpu", args.threads)
+    settings = distillation.Settings(steps=args.steps, seed=args.seed)
+    with Progress("distillation", args.steps) as show:
+
+        def on_step(step: int, shares: dict[str, float]) -> None:
+            show(step, sum(shares.values()) / len(shares))
+
+        r2 = distillation.run(args.teacher, args.images, args.out, settings, on_step, args.note)
+    for layer, value in r2.items():
+        print(f"{layer}  R2 {value:.3f}")
+
+
+def exemplar(args: argparse.Namespace) -> None:
+    import torch
+
+    from texnet import data, exemplars
+
+    if args.name not in exemplars.EXEMPLARS:
+        raise UsageError(f"unknown exemplar '{args.name}'; use {', '.join(exemplars.EXEMPLARS)}")
+    drawing = exemplars.draw(args.name, args.size, args.seed)
+    data.write_image(args.out, torch.from_numpy(drawing).permute(2, 0, 1))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="texnet", description="Improved Texture Networks, reproduced."
+    )
+    top.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(function, summary: str, example: str) -> argparse.ArgumentParser:  # noqa: ANN001
+        p = verbs.add_parser(
+            function.__name__,
+            help=summary,
+            description=summary,
+            epilog=f"example: texnet {function.__name__} {example}",
+        )
+        p.set_defaults(run_verb=function)
+        return p
+
+    def computing(p: argparse.ArgumentParser, threads: bool = False) -> None:
+        p.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), help="where to compute")
+        if threads:
+            p.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+
+    p = verb(configure, "write the run.json of every run", "config/config.yaml -o results")
+    p.add_argument("config", help="YAML files joined by commas (later ones win), or JSON text")
+    p.add_argument("-o", "--out", type=Path, required=True, help="directory of the runs")
+
+    p = verb(schema, "write the JSON schema of the configuration", "-o config.schema.json")
+    p.add_argument("-o", "--out", type=Path, required=True)
+
+    p = verb(train, "train a generator (resumable)", "run.json model.safetensors")
+    p.add_argument("run", type=Path, help="run.json of a training")
+    p.add_argument(
+        "out", type=Path, help="model to write; history.csv and samples.png go beside it"
+    )
+    p.add_argument("--tensorboard", type=Path, metavar="DIR", help="also log the loss there")
+    computing(p)
+
+    p = verb(optimize, "generate or finetune images by L-BFGS", "run.json images.safetensors")
+    p.add_argument("run", type=Path, help="run.json of a baseline")
+    p.add_argument("out", type=Path, help="images to write; history.csv goes beside it")
+    p.add_argument(
+        "--start", type=Path, metavar="MODEL", help="generator whose output is finetuned"
+    )
+    computing(p)
+
+    p = verb(stylize, "apply a trained generator to images", "model.safetensors photo.jpg -o out")
+    p.add_argument("model", type=Path)
+    p.add_argument("image", type=Path, help="an image, a folder of images or a photograph's name")
+    p.add_argument("-o", "--out", type=Path, required=True, help="folder of the results (PNG)")
+    p.add_argument("--size", type=int, help="longer side in pixels (default: as it is)")
+    p.add_argument(
+        "--seed", type=int, default=0, help="of the noise, where the generator takes any"
+    )
+    computing(p, threads=True)
+
+    p = verb(
+        score, "measure runs on their held-out images", "results/stylenet_in_seed0 -o scores.csv"
+    )
+    p.add_argument("runs", type=Path, nargs="+", help="directories of finished runs")
+    p.add_argument("-o", "--out", type=Path, required=True)
+    computing(p, threads=True)
+
+    p = verb(
+        metrics, "gather scores, with intervals", "results/scores/*.csv -o results/metrics.csv"
+    )
+    p.add_argument("scores", type=Path, nargs="+")
+    p.add_argument("-o", "--out", type=Path, required=True)
+
+    p = verb(
+        claims, "judge the paper's claims", "--roles fig3.json --scores A.csv --histories DIR ..."
+    )
+    p.add_argument("--roles", type=Path, required=True, help="which run plays which part")
+    p.add_argument("--scores", type=Path, nargs="+", required=True)
+    p.add_argument("--histories", type=Path, nargs="+", required=True, help="training directories")
+    p.add_argument("-o", "--out", type=Path, required=True)
+
+    p = verb(
+        distill,
+        "distil VGG-19 into vgg19_lite",
+        "--teacher DIR --images DIR --out lite.safetensors",
+    )
+    p.add_argument("--teacher", type=Path, required=True, help="VGG-19 weights, a file or a folder")
+    p.add_argument("--images", type=Path, nargs="+", required=True, help="folders of images")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--steps", type=int, default=7000)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--note", default="", help="about the teacher's weights; kept in the metadata")
+
+    p = verb(exemplar, "draw one of the project's exemplars", "swirls --size 512 -o swirls.png")
+    p.add_argument("name")
+    p.add_argument("-o", "--out", type=Path, required=True)
+    p.add_argument("--size", type=int, default=512)
+    p.add_argument("--seed", type=int, default=0)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        args.run_verb(args)
+    except TexnetError as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"texnet {args.verb}: error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Files that are whole or absent: atomic writes, checksums, safetensors with a described origin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from texnet.errors import DataError, MissingError, WriteError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` so that ``path`` holds the old bytes or the new ones, never a part.
+
+    The bytes go to a temporary file in the same directory, are synced, and replace ``path`` in one
+    rename. Raises :class:`WriteError` when the file system refuses (disk full, no permission).
+    """
+    path = Path(path)
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+        ) as stream:
+            part = Path(stream.name)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # NamedTemporaryFile makes private files; the result gets the usual permissions.
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        part.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        raise WriteError(
+            f"{path}: cannot be written ({error.strerror}, {len(content)} bytes); "
+            "free some space or choose a directory you may write to"
+        ) from error
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write text (UTF-8) as :func:`write_bytes` does."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON, keys in their given order, as :func:`write_bytes` does."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; MissingError or DataError where there is none."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds {type(content).__name__}, wanted an object with keys")
+    return content
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and their description as a safetensors file, atomically.
+
+    The bytes depend on the tensors and the metadata alone, not on the order of insertion.
+    """
+    from safetensors.torch import save
+
+    contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    write_bytes(Path(path), save(contiguous, metadata=dict(sorted(metadata.items()))))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: the tensors and the metadata.
+
+    Raises:
+        MissingError: no such file.
+        DataError: the file is truncated, is not safetensors, or holds a value that is not finite.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file; expected safetensors weights")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = dict(stream.metadata() or {})
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read as safetensors ({error}; {path.stat().st_size} bytes); "
+            "the file is truncated or of another kind: restore it or fetch it again"
+        ) from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise DataError(f"{path}: tensor '{name}' holds NaN or infinity; restore the file")
+    return tensors, metadata

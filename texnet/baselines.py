@@ -1,0 +1,146 @@
+"""Generation by optimisation (Gatys et al.) and finetuning, on the objective that training uses.
+
+Figure 3(b) compares like with like because the feed-forward generator and the optimised image are
+measured by one :class:`texnet.losses.Objective`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from texnet import config
+from texnet.artifacts import write_tensors, write_text
+from texnet.descriptors import CAFFE_MEAN_BGR
+from texnet.errors import DivergenceError, UsageError
+from texnet.losses import Objective
+from texnet.training import (
+    NoiseStream,
+    format_cell,
+    heldout_images,
+    load_generator,
+    objective_of,
+)
+
+COLUMNS = ("content", "evaluation", "objective", "texture", "content_loss", "tv")
+HISTORY = 50
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """An optimised image and the objective's terms at every evaluation of L-BFGS."""
+
+    image: Tensor
+    """(3, H, W), the best image met."""
+    trace: list[tuple[float, float, float, float]]
+    """(total, texture, content, tv) of each evaluation, in order, the start first."""
+
+
+def optimise(
+    objective: Objective,
+    start: Tensor,
+    content_targets: Mapping[str, Tensor],
+    evaluations: int,
+) -> Optimised:
+    """Minimise the objective over one image by L-BFGS with a strong-Wolfe line search.
+
+    Args:
+        objective: what to minimise.
+        start: (3, H, W), the first evaluation.
+        content_targets: of one content image.
+        evaluations: how often the objective and its gradient may be computed.
+
+    Raises:
+        DivergenceError: the objective is not finite.
+    """
+    # In 0-255 units, Gatys' own, L-BFGS' first step (length 1 / |gradient|) has a sensible size.
+    pixels = (start.detach()[None] * 255).requires_grad_(True)
+    solver = torch.optim.LBFGS(
+        [pixels],
+        max_iter=evaluations,
+        max_eval=evaluations,
+        history_size=HISTORY,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+    trace: list[tuple[float, float, float, float]] = []
+    best: tuple[float, Tensor] = (float("inf"), pixels.detach().clone())
+
+    def closure() -> Tensor:
+        nonlocal best
+        solver.zero_grad(set_to_none=True)
+        terms = objective(pixels / 255, content_targets)
+        total = terms.total.sum()
+        total.backward()
+        values = tuple(
+            t.sum().item() for t in (terms.total, terms.texture, terms.content, terms.tv)
+        )
+        if not abs(values[0]) < float("inf"):
+            raise DivergenceError(
+                f"evaluation {len(trace) + 1}: the objective is {values[0]} (texture {values[1]}, "
+                f"content {values[2]}); check the start image and the weights"
+            )
+        # The line search may overrun the budget by a few evaluations: they do not count.
+        if len(trace) < evaluations:
+            trace.append(values)
+            if values[0] < best[0]:
+                best = (values[0], pixels.detach().clone())
+        return total
+
+    solver.step(closure)
+    return Optimised(best[1][0] / 255, trace)
+
+
+def noise_image(shape: tuple[int, int], seed: int) -> Tensor:
+    """The random start of Gatys et al.: standard normal, in 0-255 units, about Caffe's mean colour.
+
+    Their public code's commented alternative to the content image (PytorchNeuralStyleTransfer).
+    """
+    rng = torch.Generator().manual_seed(seed)
+    mean = torch.tensor(CAFFE_MEAN_BGR).flip(0).view(3, 1, 1)
+    return (mean + torch.randn((3, *shape), generator=rng)) / 255
+
+
+def run_baseline(
+    run: config.Optimisation,
+    out: Path,
+    device: torch.device,
+    model: Path | None = None,
+    on_image: Callable[[str, Optimised], None] = lambda content, result: None,
+) -> None:
+    """Optimise every held-out image of ``run``.
+
+    Writes ``out`` (safetensors with ``CONTENT/start`` and ``CONTENT/end``, each (3, H, W)) and
+    ``history.csv`` beside it, one row an evaluation.
+
+    Args:
+        model: the generator whose outputs are finetuned; needed unless ``run.start`` is ``noise``.
+    """
+    if (run.start == "noise") == (model is not None):
+        wanted = "no model" if run.start == "noise" else f"the model of run '{run.start}' (--start)"
+        raise UsageError(f"run '{run.name}' starts from '{run.start}' and takes {wanted}")
+    objective = objective_of(run, device)
+    contents = heldout_images(run.images).to(device)
+    if model is None:
+        shape = tuple(contents.shape[-2:])
+        starts = [noise_image(shape, run.seed * 1000 + i) for i in range(len(contents))]
+    else:
+        net, trained = load_generator(model)
+        noise = NoiseStream(net.noise_channels, trained.seed)
+        with torch.no_grad():
+            starts = list(net.to(device)(contents, noise(contents, 0)))
+    images, lines = {}, [",".join(COLUMNS)]
+    for name, content, start in zip(run.images.heldout, contents, starts, strict=True):
+        targets = objective.content_targets(content[None])
+        result = optimise(objective, start.to(device), targets, run.evaluations)
+        images |= {f"{name}/start": start, f"{name}/end": result.image}
+        for number, values in enumerate(result.trace):
+            lines.append(",".join([name, str(number), *map(format_cell, values)]))
+        on_image(name, result)
+    write_text(out.parent / "history.csv", "\n".join(lines) + "\n")
+    write_tensors(out, images, {"format": "texnet-images-1", "run": run.name, "start": run.start})

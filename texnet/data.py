@@ -1,0 +1,219 @@
+"""Images: reading, writing and cropping them; photographs that come with the dependencies.
+
+An image is a float32 tensor (3, H, W), RGB in [0, 1]; a batch has a leading B.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from texnet.artifacts import write_bytes
+from texnet.errors import DataError, MissingError, UsageError
+from texnet.exemplars import EXEMPLARS, draw
+from texnet.runtime import torchvision
+
+FORMATS = ("PNG", "JPEG")
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 16
+EXEMPLAR_SIZE = 512
+
+# Photographs installed with scikit-image and scikit-learn (licences: data/README.md).
+_SKIMAGE, _SKLEARN = "skimage/data", "sklearn/datasets/images"
+PHOTOS: Mapping[str, str] = {
+    "astronaut": f"{_SKIMAGE}/astronaut.png",
+    "brick": f"{_SKIMAGE}/brick.png",
+    "chelsea": f"{_SKIMAGE}/chelsea.png",
+    "china": f"{_SKLEARN}/china.jpg",
+    "coffee": f"{_SKIMAGE}/coffee.png",
+    "flower": f"{_SKLEARN}/flower.jpg",
+    "grass": f"{_SKIMAGE}/grass.png",
+    "gravel": f"{_SKIMAGE}/gravel.png",
+    "hubble": f"{_SKIMAGE}/hubble_deep_field.jpg",
+    "ihc": f"{_SKIMAGE}/ihc.png",
+    "motorcycle": f"{_SKIMAGE}/motorcycle_left.png",
+    "rocket": f"{_SKIMAGE}/rocket.jpg",
+}
+
+
+def read_image(path: Path) -> Tensor:
+    """A PNG or JPEG file as a tensor (3, H, W), float32 RGB in [0, 1].
+
+    The EXIF rotation is applied. Grey, palette and CMYK pictures become RGB, 16-bit samples are
+    scaled (not clipped), and transparency is composited on white.
+
+    Raises:
+        MissingError: no such file, or it cannot be opened.
+        DataError: not a PNG or JPEG, damaged, animated, over 64 megapixels, or a side under 16.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingError(f"{path}: no such image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise DataError(
+                        f"{path}: {width}x{height} pixels, at most {MAX_PIXELS} are read; shrink it"
+                    )
+                if min(width, height) < MIN_SIDE:
+                    raise DataError(
+                        f"{path}: {width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} needed"
+                    )
+                if getattr(picture, "n_frames", 1) > 1:
+                    raise DataError(f"{path}: {picture.n_frames} frames; extract one as PNG")
+                picture.load()
+                pixels = _rgb(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{path}: not a PNG or JPEG image; convert it to one ({path.stat().st_size} bytes)"
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: {error}; shrink it") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: damaged image ({error}); restore it") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """Pixels (H, W, 3) as float32 in [0, 1]."""
+    if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip at 255
+        grey = np.asarray(picture, dtype=np.float32) / 65535
+        return np.repeat(grey[..., None], 3, axis=2)
+    if "transparency" in picture.info or picture.mode in ("LA", "PA", "RGBA"):
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+
+
+def write_image(path: Path, image: Tensor) -> None:
+    """Write a tensor (3, H, W) as an 8-bit PNG, values clamped to [0, 1], atomically."""
+    pixels = (image.detach().cpu().clamp(0, 1) * 255).round().byte()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
+    write_bytes(Path(path), buffer.getvalue())
+
+
+def write_image_grid(path: Path, images: Tensor, columns: int = 4) -> None:
+    """Write images (B, 3, H, W), clamped to [0, 1], side by side as one PNG."""
+    make_grid = torchvision().utils.make_grid
+    write_image(
+        path, make_grid(images.detach().cpu().clamp(0, 1), nrow=columns, padding=2, pad_value=1.0)
+    )
+
+
+def photo(name: str) -> Tensor:
+    """One of the photographs in ``PHOTOS``; they lie inside installed packages."""
+    package, _, inside = PHOTOS[name].partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingError(f"photograph '{name}' comes with the package {package}: install it")
+    return read_image(Path(spec.submodule_search_locations[0]) / inside)
+
+
+def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
+    """An image by photograph name, by exemplar name (drawn at ``size`` pixels) or by path."""
+    if source in PHOTOS:
+        return photo(source)
+    if source in EXEMPLARS:
+        drawing = draw(source, size=size)
+        return torch.from_numpy(drawing).permute(2, 0, 1).contiguous()
+    if Path(source).suffix or Path(source).exists():
+        return read_image(Path(source))
+    raise UsageError(
+        f"unknown image '{source}'; use a file, a photograph ({', '.join(PHOTOS)}) "
+        f"or an exemplar ({', '.join(EXEMPLARS)})"
+    )
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample (..., 3, H, W) to (height, width), bilinear with antialiasing, values kept."""
+    batch = image if image.ndim == 4 else image[None]
+    scaled = F.interpolate(batch, size, mode="bilinear", antialias=True, align_corners=False)
+    return scaled if image.ndim == 4 else scaled[0]
+
+
+def style_image(source: str, size: int) -> Tensor:
+    """A style exemplar whose longer side is ``size`` pixels."""
+    return fit(load_image(source, size), size)
+
+
+def square(image: Tensor, side: int) -> Tensor:
+    """The central square of an image (3, H, W), resampled to (3, side, side)."""
+    height, width = image.shape[-2:]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    return resize(image[:, top : top + short, left : left + short], (side, side))
+
+
+def fit(image: Tensor, long_side: int) -> Tensor:
+    """The whole image (3, H, W) resampled so that its longer side is ``long_side``."""
+    height, width = image.shape[-2:]
+    scale = long_side / max(height, width)
+    return resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+class ContentCrops:
+    """Random square crops of content images, as a function of (seed, iteration).
+
+    Batch ``i`` is drawn from a counter-based generator keyed by ``(seed, i)``: it depends on
+    nothing that happened before, so a resumed run, and a run with another generator, see the same
+    data in the same order. A crop takes a random ``scale`` of an image's shorter side (uniform in
+    [scale, 1]), at a random place, mirrored with probability 1/2, and is resampled to ``size``.
+    The authors crop at a fixed size from resized images (master, ``datasets/style.lua``); with few
+    images the random scale stands in for a large content set.
+
+    Args:
+        images: tensors (3, H, W).
+        size: side of a crop, in pixels.
+        batch: crops in a batch.
+        seed: key of the generator.
+        scale: smallest crop, as a fraction of the image's shorter side.
+    """
+
+    def __init__(
+        self, images: Sequence[Tensor], size: int, batch: int, seed: int, scale: float = 0.5
+    ) -> None:
+        if not images:
+            raise UsageError("no content images were given; name at least one in data.contents")
+        self.images, self.size, self.batch = list(images), size, batch
+        self.seed, self.scale = seed, scale
+
+    def __call__(self, iteration: int) -> Tensor:
+        """Batch number ``iteration``: (batch, 3, size, size)."""
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, iteration]))
+        return torch.stack([self._crop(rng) for _ in range(self.batch)])
+
+    def _crop(self, rng: np.random.Generator) -> Tensor:
+        image = self.images[rng.integers(len(self.images))]
+        height, width = image.shape[-2:]
+        side = max(MIN_SIDE, round(min(height, width) * rng.uniform(self.scale, 1)))
+        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        crop = image[:, top : top + side, left : left + side]
+        if rng.random() < 0.5:
+            crop = crop.flip(-1)
+        return resize(crop, (self.size, self.size))
+
+
+def images_under(folders: Iterable[Path]) -> list[Path]:
+    """All PNG and JPEG files below some folders, sorted by path."""
+    files = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise MissingError(f"{folder}: no such folder of images")
+        files += [p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg")]
+    if not files:
+        raise MissingError("the folders hold no .png, .jpg or .jpeg file")
+    return sorted(files)

@@ -1,0 +1,224 @@
+"""Descriptor networks: VGG-19's activations by layer name, and their Gram matrices.
+
+Three networks share one architecture and one calling convention:
+
+========== ====================== =======================================================
+name       widths of the 5 blocks weights
+========== ====================== =======================================================
+vgg19      64 128 256 512 512     Simonyan & Zisserman's, in the Caffe/Keras normalisation
+vgg19_lite 16 32 64 128 128       distilled from vgg19 by :mod:`texnet.distillation`
+random     16 32 64 128 128       untrained filters of a fixed seed: weights-free control
+========== ====================== =======================================================
+
+Images are RGB in [0, 1]; inside, they become BGR in 0-255 minus Caffe's channel means, which is
+what the weights were trained with (authors' code, master branch, ``src/utils.lua``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from texnet.artifacts import read_tensors, sha256
+from texnet.errors import DataError, MissingError, UsageError
+
+CONVOLUTIONS: tuple[str, ...] = tuple(
+    f"{block}_{index}"
+    for block, count in enumerate((2, 2, 4, 4, 4), start=1)
+    for index in range(1, count + 1)
+)
+LAYERS: tuple[str, ...] = tuple(f"relu{name}" for name in CONVOLUTIONS)
+WIDTHS: Mapping[str, tuple[int, ...]] = {
+    "vgg19": (64, 128, 256, 512, 512),
+    "vgg19_lite": (16, 32, 64, 128, 128),
+    "random": (16, 32, 64, 128, 128),
+}
+LAST_LAYER: Mapping[str, str] = {"vgg19": "relu5_4", "vgg19_lite": "relu5_1", "random": "relu5_1"}
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safetensors"
+
+
+class Descriptor(nn.Module):
+    """The convolutions, rectifications and poolings of VGG-19 up to the last layer asked for.
+
+    Args:
+        widths: channels of each of the five blocks.
+        layers: names of the activations to return, out of ``LAYERS``; order does not matter.
+        pool: ``max`` (2x2, stride 2, ceil mode, as loadcaffe builds it) or ``avg`` (Gatys et al.).
+
+    Calling it with images (B, 3, H, W), RGB in [0, 1], returns ``{layer: (B, C, h, w)}``; h and w
+    are H and W halved (rounding up) before each block but the first. Gradients flow to the images,
+    never to the weights.
+    """
+
+    def __init__(
+        self, widths: Iterable[int], layers: Iterable[str], pool: Literal["max", "avg"] = "max"
+    ) -> None:
+        super().__init__()
+        wanted = set(layers)
+        if not wanted:
+            raise UsageError("a descriptor needs at least one layer, for example relu1_1")
+        if unknown := wanted - set(LAYERS):
+            raise UsageError(
+                f"unknown layer '{min(unknown)}'; layers are {LAYERS[0]}, {LAYERS[1]}, ... "
+                f"{LAYERS[-1]}"
+            )
+        if pool not in ("max", "avg"):
+            raise UsageError(f"unknown pooling '{pool}'; use max or avg")
+        self.layers = tuple(name for name in LAYERS if name in wanted)
+        self.pool = pool
+        self.convolutions = nn.ModuleDict()
+        channels, widths = 3, tuple(widths)
+        for name in CONVOLUTIONS[: LAYERS.index(self.layers[-1]) + 1]:
+            width = widths[int(name[0]) - 1]
+            self.convolutions[name] = nn.Conv2d(channels, width, 3, padding=1)
+            channels = width
+        self.register_buffer(
+            "mean", torch.tensor(CAFFE_MEAN_BGR).view(1, 3, 1, 1), persistent=False
+        )
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
+        x = images.flip(1) * 255 - self.mean
+        pool = F.max_pool2d if self.pool == "max" else F.avg_pool2d
+        features = {}
+        for name, convolution in self.convolutions.items():
+            if name.endswith("_1") and name != "1_1":
+                x = pool(x, 2, ceil_mode=True)
+            x = F.relu(convolution(x))
+            if f"relu{name}" in self.layers:
+                features[f"relu{name}"] = x
+        return features
+
+    def extra_repr(self) -> str:
+        return f"layers={', '.join(self.layers)}; pool={self.pool}"
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrices F F^T / (C H W) of features (B, C, H, W): (B, C, C), symmetric, >= 0.
+
+    Paper section 2; normalised as the authors do (``input[1]:nElement()``, src/texture_loss.lua).
+    """
+    f = features.flatten(2)
+    return f @ f.mT / f[0].numel()
+
+
+def load(
+    name: str,
+    layers: Iterable[str],
+    *,
+    pool: Literal["max", "avg"] = "max",
+    weights: Path | None = None,
+    checksum: str | None = None,
+) -> Descriptor:
+    """A descriptor with its weights, frozen, in evaluation mode.
+
+    Args:
+        name: ``vgg19``, ``vgg19_lite`` or ``random``.
+        layers: names of the activations to return.
+        pool: see :class:`Descriptor`.
+        weights: file to read; for ``vgg19`` it may be left out when the environment variable
+            ``TEXNET_WEIGHTS`` or ``resources/vgg19.safetensors`` names it. A directory stands for
+            all the safetensors files in it.
+        checksum: SHA-256 that a weights *file* must have.
+
+    Raises:
+        UsageError: unknown descriptor, layer or pooling.
+        MissingError, DataError: the weights are not there, are damaged, or are another network's.
+    """
+    if name not in WIDTHS:
+        raise UsageError(f"unknown descriptor '{name}'; use one of {', '.join(WIDTHS)}")
+    layers = tuple(layers)
+    reachable = LAYERS[: LAYERS.index(LAST_LAYER[name]) + 1]
+    for layer in layers:
+        if layer in LAYERS and layer not in reachable:
+            raise UsageError(
+                f"descriptor '{name}' ends at {reachable[-1]} and has no layer '{layer}'; "
+                "use vgg19 or an earlier layer"
+            )
+    descriptor = Descriptor(WIDTHS[name], layers, pool)
+    if name == "random":
+        initialise(descriptor, torch.Generator().manual_seed(0))
+    else:
+        path = Path(weights) if weights else default_weights(name)
+        if checksum and path.is_file() and (found := sha256(path)) != checksum:
+            raise DataError(
+                f"{path}: sha256 is {found}, wanted {checksum}; "
+                "restore the file or correct the checksum"
+            )
+        state = read_weights(path)
+        for key, parameter in descriptor.named_parameters():
+            _, convolution, kind = key.split(".")
+            stored = f"conv{convolution}.{kind}"
+            if stored not in state:
+                raise DataError(f"{path}: has no tensor '{stored}'; these are not {name} weights")
+            if state[stored].shape != parameter.shape:
+                raise DataError(
+                    f"{path}: '{stored}' has shape {tuple(state[stored].shape)}, {name} needs "
+                    f"{tuple(parameter.shape)}; these are another network's weights"
+                )
+            parameter.copy_(state[stored])
+    return descriptor.eval()
+
+
+def initialise(descriptor: Descriptor, generator: torch.Generator) -> None:
+    """He-normal filters and zero biases."""
+    for convolution in descriptor.convolutions.values():
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=generator)
+        nn.init.zeros_(convolution.bias)
+
+
+def default_weights(name: str) -> Path:
+    """Where the weights of a descriptor are looked for when the configuration names no file."""
+    if name == "vgg19_lite":
+        return LITE_WEIGHTS
+    if named := os.environ.get("TEXNET_WEIGHTS"):
+        return Path(named)
+    return Path("resources") / f"{name}.safetensors"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """``{'conv1_1.weight': (O, I, 3, 3) float32, 'conv1_1.bias': (O,), ...}`` from a file.
+
+    Reads safetensors, or a PyTorch state dictionary (``.pth``, with ``weights_only``) under the
+    same names. Tensors stored at 8 bits (``NAME_u8`` with ``NAME_scale`` and ``NAME_min``) are
+    expanded. A directory stands for the union of its safetensors files.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        if not files:
+            raise MissingError(f"{path}: this directory holds no .safetensors file")
+        return {key: value for file in files for key, value in read_weights(file).items()}
+    if not path.is_file():
+        raise MissingError(
+            f"{path}: no such weights file; name it as descriptor.weights in the configuration "
+            "or in the environment variable TEXNET_WEIGHTS"
+        )
+    if path.suffix in (".pth", ".pt"):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises half a dozen types for a damaged file
+            raise DataError(
+                f"{path}: is not a plain dictionary of tensors ({type(error).__name__}); "
+                "restore it or convert it to safetensors"
+            ) from error
+    else:
+        state, _ = read_tensors(path)
+    weights = {}
+    for key, value in state.items():
+        if key.endswith("_u8"):
+            stem = key.removesuffix("_u8")
+            exact = value.double() * state[f"{stem}_scale"] + state[f"{stem}_min"]
+            weights[stem] = exact.float()
+        elif not key.endswith(("_scale", "_min")):
+            weights[key] = value.float()
+    return weights

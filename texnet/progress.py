@@ -1,0 +1,69 @@
+"""How a long computation shows itself: a bar on a terminal, plain lines in a log, TensorBoard."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+from texnet.errors import UsageError
+
+LINES = 20
+
+
+class Progress(AbstractContextManager):
+    """Progress of ``total`` steps: loss and time left.
+
+    On a terminal a bar; in a log about twenty plain lines. The loss is read from the device only
+    when something is shown. With ``tensorboard``, shown losses also go to that directory.
+    """
+
+    def __init__(self, title: str, total: int, tensorboard: Path | None = None) -> None:
+        self.title, self.total = title, total
+        self.every = max(1, total // LINES)
+        self.terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=total, desc=title, disable=not self.terminal, dynamic_ncols=True)
+        self.start, self.first = time.monotonic(), None
+        self.writer = None
+        if tensorboard is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise UsageError(
+                    "--tensorboard needs the package tensorboard: pip install 'texnet[tensorboard]'"
+                ) from error
+            self.writer = SummaryWriter(str(tensorboard))
+
+    def __call__(self, done: int, loss: object) -> None:
+        """Report that ``done`` steps are done; ``loss`` is a number or a scalar tensor."""
+        if self.first is None:
+            self.first = done - 1
+        if self.terminal:
+            self.bar.update(done - self.bar.n)
+        if done % self.every and done != self.total:
+            return
+        value = float(loss)  # type: ignore[arg-type]
+        if self.writer is not None:
+            self.writer.add_scalar("objective", value, done)
+        if self.terminal:
+            self.bar.set_postfix(loss=f"{value:.4g}")
+            return
+        spent = time.monotonic() - self.start
+        left = spent / (done - self.first) * (self.total - done)
+        times = f"{spent:.0f} s, {left:.0f} s left"
+        line = f"{self.title}: {done}/{self.total}  loss {value:.4g}  {times}"
+        print(line, file=sys.stderr, flush=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.close()
+        if self.writer is not None:
+            self.writer.close()

@@ -1,0 +1,37 @@
+"""Generation by optimisation on the training's objective: from noise, or from a generator."""
+
+
+def start_model(wildcards):
+    """The generator whose output is finetuned; nothing where the start is noise."""
+    run = RUNS[wildcards.run]
+    if run.start == "noise":
+        return []
+    return f"results/{run.start}_seed{run.seed}/model.safetensors"
+
+
+rule optimize:
+    """Optimise every held-out image of one baseline by L-BFGS."""
+    input:
+        run="results/{run}/run.json",
+        start=start_model,
+    output:
+        images="results/{run}/images.safetensors",
+        history="results/{run}/history.csv",
+    log:
+        "logs/optimize/{run}.log",
+    benchmark:
+        "benchmarks/optimize_{run}.tsv"
+    wildcard_constraints:
+        run="|".join(BASELINES),
+    conda:
+        "../../environment.yml"
+    threads: EXPERIMENT.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=2000,
+        runtime="2h",
+    params:
+        start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
+        code=code("baselines"),
+    shell:
+        "python -m texnet optimize {input.run} {output.images} {params.start} > {log} 2>&1"

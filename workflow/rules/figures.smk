@@ -1,0 +1,42 @@
+"""One script a figure: it reads results and writes figures/figN.pdf with a .png beside it."""
+
+FIGURE3 = EXPERIMENT.figures.fig3
+FIGURE3_TRAININGS = [FIGURE3.instance, FIGURE3.batch]
+FIGURE3_BASELINES = [FIGURE3.noise, FIGURE3.from_instance, FIGURE3.from_batch]
+
+
+rule fig3:
+    input:
+        script="figures/fig3.py",
+        style=["figures/style.py", "figures/paper.mplstyle"],
+        roles="results/fig3.json",
+        histories=[
+            f"{d}/history.csv"
+            for name in FIGURE3_TRAININGS + FIGURE3_BASELINES
+            for d in seeds_of(name)
+        ],
+        images=[f"{d}/images.safetensors" for name in FIGURE3_BASELINES for d in seeds_of(name)],
+    output:
+        pdf="figures/fig3.pdf",
+        png=report(
+            "figures/fig3.png",
+            category="Figures",
+            caption="../report/fig3.rst",
+            labels={"figure": "3"},
+        ),
+    log:
+        "logs/figures/fig3.log",
+    """Objective under training and finetuning, BN against IN, and the images."""
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("data"),
+    shell:
+        "python {input.script} {output.pdf} --roles {input.roles} > {log} 2>&1"
+
+
+rule figures:
+    """Every figure."""
+    input:
+        rules.fig3.output,

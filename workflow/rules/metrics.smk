@@ -1,0 +1,68 @@
+"""From runs to numbers: scores of each run, the metrics table, the verdicts on the claims."""
+
+
+def results_of(wildcards):
+    """What a run leaves behind, for all seeds."""
+    file = "model" if wildcards.name in EXPERIMENT.runs else "images"
+    return [f"{d}/{file}.safetensors" for d in seeds_of(wildcards.name)]
+
+
+rule score:
+    """Measure all seeds of one run on its held-out images."""
+    input:
+        results_of,
+    output:
+        "results/scores/{name}.csv",
+    log:
+        "logs/score/{name}.log",
+    wildcard_constraints:
+        name="|".join([*EXPERIMENT.runs, *EXPERIMENT.baselines]),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        runs=lambda wildcards: seeds_of(wildcards.name),
+        code=code("metrics"),
+    shell:
+        "python -m texnet score {params.runs} --out {output} > {log} 2>&1"
+
+
+rule metrics:
+    input:
+        expand("results/scores/{name}.csv", name=[*EXPERIMENT.runs, *EXPERIMENT.baselines]),
+    output:
+        report("results/metrics.csv", category="Tables", labels={"table": "metrics"}),
+    log:
+        "logs/metrics.log",
+    """Gather the scores of all runs into one table with intervals."""
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("tables"),
+    shell:
+        "python -m texnet metrics {input} --out {output} > {log} 2>&1"
+
+
+rule claims:
+    input:
+        roles="results/fig3.json",
+        scores=rules.metrics.input,
+        histories=expand("results/{run}/history.csv", run=TRAININGS),
+    output:
+        report("results/claims.csv", category="Tables", labels={"table": "claims"}),
+    log:
+        "logs/claims.log",
+    """Judge the paper's claims by their rules."""
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        runs=[f"results/{run}" for run in TRAININGS],
+        code=code("claims"),
+    shell:
+        "python -m texnet claims --roles {input.roles} --scores {input.scores}"
+        " --histories {params.runs} --out {output} > {log} 2>&1"
