@@ -22,6 +22,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def check_file(path: Path, wanted: str) -> Path:
+    """``path`` itself if it is a regular file; MissingError, naming what was wanted, if not."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise MissingError(f"{path}: is a directory; name a file, {wanted}")
+        if path.is_file():
+            return path
+        reason = "is not a regular file" if path.exists() else "no such file"
+    except OSError as error:
+        reason = error.strerror
+    raise MissingError(f"{path}: {reason}; expected {wanted}")
+
+
+def check_writable(path: Path) -> None:
+    """WriteError before a long computation, not after it, where ``path`` cannot be written."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise WriteError(f"{path}: is a directory; name a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be written ({error.strerror}); choose a directory you may write to"
+        ) from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` holds the old bytes or the new ones, never a part.
 
@@ -50,12 +79,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
         raise WriteError(
             f"{path}: cannot be written ({error.strerror}, {len(content)} bytes); "
             "free some space or choose a directory you may write to"
         ) from error
+    finally:
+        # After an error, and after Ctrl-C; once renamed there is nothing to remove.
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -71,10 +102,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file; MissingError or DataError where there is none."""
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(check_file(path, "a JSON file").read_text(encoding="utf-8"))
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds {type(content).__name__}, wanted an object with keys")
@@ -89,7 +120,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     from safetensors.torch import save
 
     contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    write_bytes(Path(path), save(contiguous, metadata=dict(sorted(metadata.items()))))
+    content = save(contiguous, metadata=dict(metadata))
+    # The library writes metadata in the order of a hash map that differs from process to process.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    write_bytes(Path(path), len(header).to_bytes(8, "little") + header + content[end:])
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -101,9 +137,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file; expected safetensors weights")
+    path = check_file(path, "safetensors weights")
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = dict(stream.metadata() or {})
@@ -114,6 +148,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             "the file is truncated or of another kind: restore it or fetch it again"
         ) from error
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        # The 8-bit floats have no isfinite of their own.
+        values = tensor.float() if tensor.itemsize == 1 else tensor
+        if tensor.is_floating_point() and not values.isfinite().all():
             raise DataError(f"{path}: tensor '{name}' holds NaN or infinity; restore the file")
     return tensors, metadata

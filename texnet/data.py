@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from texnet.artifacts import write_bytes
+from texnet.artifacts import check_file, write_bytes
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.exemplars import EXEMPLARS, draw
+from texnet.exemplars import MIN_SIZE as MIN_EXEMPLAR
 from texnet.runtime import torchvision
 
 FORMATS = ("PNG", "JPEG")
@@ -49,17 +50,17 @@ def read_image(path: Path) -> Tensor:
     """A PNG or JPEG file as a tensor (3, H, W), float32 RGB in [0, 1].
 
     The EXIF rotation is applied. Grey, palette and CMYK pictures become RGB, 16-bit samples are
-    scaled (not clipped), and transparency is composited on white.
+    scaled (not clipped), and transparency is composited on white. Of a JPEG with several pictures
+    (MPO: depth maps and HDR gain maps of telephones) the first is taken.
 
     Raises:
-        MissingError: no such file, or it cannot be opened.
+        MissingError: no such file.
         DataError: not a PNG or JPEG, damaged, animated, over 64 megapixels, or a side under 16.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path}: no such image file")
+    path = check_file(path, "an image (PNG or JPEG)")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as of damaged EXIF data: the picture is whole
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
                 width, height = picture.size
@@ -71,13 +72,13 @@ def read_image(path: Path) -> Tensor:
                     raise DataError(
                         f"{path}: {width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} needed"
                     )
-                if getattr(picture, "n_frames", 1) > 1:
+                if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                     raise DataError(f"{path}: {picture.n_frames} frames; extract one as PNG")
                 picture.load()
                 pixels = _rgb(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{path}: not a PNG or JPEG image; convert it to one ({path.stat().st_size} bytes)"
+            f"{path}: not a PNG or JPEG image ({path.stat().st_size} bytes); convert or restore it"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}; shrink it") from error
@@ -90,6 +91,8 @@ def _rgb(picture: Image.Image) -> np.ndarray:
     """Pixels (H, W, 3) as float32 in [0, 1]."""
     if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip at 255
         grey = np.asarray(picture, dtype=np.float32) / 65535
+        if "transparency" in picture.info:
+            grey[np.asarray(picture) == picture.info["transparency"]] = 1
         return np.repeat(grey[..., None], 3, axis=2)
     if "transparency" in picture.info or picture.mode in ("LA", "PA", "RGBA"):
         picture = picture.convert("RGBA")
@@ -124,11 +127,14 @@ def photo(name: str) -> Tensor:
 
 
 def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
-    """An image by photograph name, by exemplar name (drawn at ``size`` pixels) or by path."""
+    """An image by photograph name, by exemplar name (drawn at ``size`` pixels) or by path.
+
+    The smallest exemplar has 32 pixels.
+    """
     if source in PHOTOS:
         return photo(source)
     if source in EXEMPLARS:
-        drawing = draw(source, size=size)
+        drawing = draw(source, size=max(size, MIN_EXEMPLAR))
         return torch.from_numpy(drawing).permute(2, 0, 1).contiguous()
     if Path(source).suffix or Path(source).exists():
         return read_image(Path(source))
@@ -208,12 +214,16 @@ class ContentCrops:
 
 
 def images_under(folders: Iterable[Path]) -> list[Path]:
-    """All PNG and JPEG files below some folders, sorted by path."""
-    files = []
-    for folder in map(Path, folders):
+    """All PNG and JPEG files below some folders, sorted by path; hidden ones are passed over."""
+    files, folders = [], [Path(folder) for folder in folders]
+    for folder in folders:
         if not folder.is_dir():
             raise MissingError(f"{folder}: no such folder of images")
-        files += [p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg")]
+        files += [
+            path
+            for path in folder.rglob("[!.]*")
+            if path.suffix.lower() in (".png", ".jpg", ".jpeg") and path.is_file()
+        ]
     if not files:
-        raise MissingError("the folders hold no .png, .jpg or .jpeg file")
+        raise MissingError(f"{', '.join(map(str, folders))}: no .png, .jpg or .jpeg file in there")
     return sorted(files)

@@ -188,7 +188,8 @@ def teacher_scales(
     teacher: Descriptor, images: Sequence[Tensor], settings: Settings, count: int = 32
 ) -> dict[str, float]:
     """Per layer, the root of the teacher's variance about each channel's mean, over some views."""
-    rng = np.random.Generator(np.random.Philox(key=[settings.seed, 2**63]))
+    key = np.array([settings.seed, 2**63], dtype=np.uint64)
+    rng = np.random.Generator(np.random.Philox(key=key))
     chosen = rng.integers(len(images), size=count)
     views = [augmented_crop(images[i], settings.size, rng) for i in chosen]
     moments: dict[str, list[Tensor]] = {layer: [] for layer in DISTILLED_LAYERS}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from texnet.errors import DataError, DivergenceError
 from texnet.losses import Objective
 
 FORMAT = "texnet-generator-1"
+NOISE_STREAM = 2**62  # keeps the noise's keys apart from those of the content crops
 COLUMNS = ("iteration", "seconds", "loss", "texture", "content", "tv", "heldout")
 
 
@@ -122,9 +124,9 @@ class NoiseStream:
     def __call__(self, content: Tensor, iteration: int) -> Tensor | None:
         if not self.channels:
             return None
-        rng = torch.Generator().manual_seed((self.seed + 1) * 2**32 + iteration)
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, NOISE_STREAM + iteration]))
         shape = (len(content), self.channels, *content.shape[-2:])
-        return torch.rand(shape, generator=rng).to(content.device)
+        return torch.from_numpy(rng.random(shape, dtype=np.float32)).to(content.device)
 
 
 def finite(pending: list[tuple[int, float, Tensor]], checkpoint: Path) -> list[list]:

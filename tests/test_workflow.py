@@ -1,0 +1,205 @@
+"""The DAG: lint, dry runs, one whole tiny run, what reruns when, and figures byte for byte."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from texnet.artifacts import sha256
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+TINY = ("--configfile", "config/tiny.yaml")
+
+
+def call(*arguments, cwd=ROOT, **env):
+    """Run a command of this environment; returns the finished process with its output as text."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [str(a) for a in arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(cwd)} | env,
+    )
+
+
+def snakemake(*arguments, cwd=ROOT):
+    return call("snakemake", *arguments, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project in which the tiny DAG has been made."""
+    copy = tmp_path_factory.mktemp("project") / "texnet clone"
+    ignore = shutil.ignore_patterns(
+        ".venv", ".git", ".snakemake", "results", "logs", "*.pdf", "*.png", "__pycache__", "*.tsv"
+    )
+    shutil.copytree(ROOT, copy, ignore=ignore)
+    done = snakemake("--cores", 2, "all", *TINY, cwd=copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return copy
+
+
+def rerun(project, *targets):
+    """Rules that a further call would run."""
+    done = snakemake("-n", "--quiet", "rules", *(targets or ["all"]), *TINY, cwd=project)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout + done.stderr
+    if "Nothing to be done" in text:
+        return set()
+    lines = text[text.index("Job stats:") :].splitlines()[3:]
+    names = [line.split()[0] for line in lines if len(line.split()) == 2]
+    return set(names) - {"total", "all", "figures"}
+
+
+def test_the_whole_tiny_dag(project):
+    with (project / "results/claims.csv").open(newline="") as stream:
+        claims = list(csv.DictReader(stream))
+    assert {row["id"] for row in claims} == {"C1", "C2", "C3", "C4"}
+    assert all(row["verdict"] != "not tested" for row in claims)
+    with (project / "results/metrics.csv").open(newline="") as stream:
+        metrics = list(csv.DictReader(stream))
+    assert list(metrics[0]) == "run exemplar seed metric value ci_low ci_high n unit".split()
+    assert {row["run"] for row in metrics} == {
+        "stylenet_in",
+        "stylenet_bn",
+        "gatys",
+        "finetune_in",
+        "finetune_bn",
+    }
+    assert (project / "figures/fig3.pdf").read_bytes().startswith(b"%PDF")
+    assert (project / "figures/fig3.png").stat().st_size > 10_000
+
+
+def test_nothing_left_to_do_and_what_reruns_when(project):
+    assert rerun(project) == set()
+
+    losses = project / "texnet/losses.py"
+    original = losses.read_text()
+    losses.write_text(original.replace('"""The objective:', '# a comment\n"""Our objective:'))
+    assert rerun(project) == set(), "a comment or a docstring reran something"
+    losses.write_text(original.replace(".square().mean((1, 2))", ".abs().mean((1, 2))"))
+    assert {"train", "optimize", "score"} <= rerun(project), "a loss did not retrain"
+    losses.write_text(original)
+    assert rerun(project) == set()
+
+    script = project / "figures/fig3.py"
+    original = script.read_text()
+    script.write_text(original.replace("(c) content", "(c) photograph"))
+    assert rerun(project) == {"fig3"}
+    script.write_text(original)
+
+
+def test_editing_one_run_retrains_that_run_alone(project):
+    tiny = project / "config/tiny.yaml"
+    original = tiny.read_text()
+    change = "\nruns:\n  stylenet_bn:\n    optimiser: {lr: 0.001}\n"
+    tiny.write_text(original + change)
+    try:
+        done = snakemake("--cores", 2, "results/fig3.json", *TINY, cwd=project)
+        assert done.returncode == 0, done.stderr
+        listed = snakemake("-n", "--quiet", "rules", "metrics", *TINY, cwd=project).stdout
+        counts = dict(line.split() for line in listed.splitlines() if len(line.split()) == 2)
+        assert counts["train"] == "2" and counts["optimize"] == "2"
+    finally:
+        tiny.write_text(original)
+        snakemake("--cores", 2, "results/fig3.json", *TINY, cwd=project)
+    assert rerun(project) == set()
+
+
+def test_same_bytes_whatever_the_cores(project):
+    """Made again from nothing on one core: model, tables and figure to the byte."""
+    kept = ["results/metrics.csv", "results/claims.csv", "figures/fig3.pdf", "figures/fig3.png",
+            "results/stylenet_in_seed0/model.safetensors",
+            "results/stylenet_bn_seed1/model.safetensors"]  # fmt: skip
+    before = {name: sha256(project / name) for name in kept}
+    shutil.rmtree(project / "results")
+    shutil.rmtree(project / ".snakemake")
+    for made in project.glob("figures/fig3.p*g*"):
+        made.unlink()
+    done = call(
+        "snakemake", "--cores", 1, "all", *TINY,
+        cwd=project, OMP_NUM_THREADS="2", TZ="Asia/Tokyo", PYTHONHASHSEED="7",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {name: sha256(project / name) for name in kept} == before
+
+
+def test_a_failed_rule_shows_the_end_of_its_log(project):
+    target = "results/stylenet_in_seed0/model.safetensors"
+    done = snakemake("--cores", 1, target, *TINY, "--config", "images={style: nosuch.jpg}",
+                     cwd=project)  # fmt: skip
+    text = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "nosuch.jpg: no such image file" in text
+    assert 'File "' not in text[text.index("nosuch.jpg: no such") :].partition("\n")[0]
+
+
+@pytest.mark.parametrize("scale", [(), TINY])
+def test_dry_run_of_the_full_dag(scale, tmp_path):
+    done = snakemake("-n", "all", "--forceall", *scale)
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
+
+
+def test_unknown_key_is_refused_by_name():
+    done = snakemake("-n", "all", "--config", "sedes=[1]")
+    assert done.returncode != 0
+    assert "unknown key 'sedes'; did you mean 'seeds'?" in done.stdout + done.stderr
+
+
+def test_lint_and_format():
+    lint = snakemake("--lint")
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+    for command in (["snakefmt", "--check", "Snakefile", "workflow"], ["ruff", "check", "."],
+                    ["ruff", "format", "--check", "."]):  # fmt: skip
+        done = call(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_default_profile_allows_one_gpu_job():
+    profile = yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())
+    assert profile["resources"]["gpu"] == 1
+    assert profile["show-failed-logs"] is True
+
+
+def test_conda_environment_names_the_same_versions():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = dict(d.split("==") for d in project["dependencies"])
+    extras = project["optional-dependencies"]["dev"]
+    wanted |= dict(d.split("==") for d in extras)
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    found = dict(d.split("=") for d in conda["dependencies"] if "=" in d and "python" != d[:6])
+    renamed = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
+    assert {renamed.get(k, k): v for k, v in wanted.items()} == found
+    assert conda["channels"] == ["conda-forge", "bioconda"]
+
+
+def test_constraints_pin_the_same_versions():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        name, version = requirement.split("==")
+        assert pins[name] == version
+
+
+def test_modules_keep_to_their_budget_and_import_one_way():
+    order = ["errors", "artifacts", "config", "exemplars", "runtime", "data", "descriptors",
+             "distillation", "generators", "losses", "training", "baselines", "statistics",
+             "tables", "metrics", "claims", "progress"]  # fmt: skip
+    for path in (ROOT / "texnet").glob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= 400, path.name
+        if path.stem.startswith("__"):
+            continue
+        for other in order[order.index(path.stem) :]:
+            assert f"from texnet.{other} import" not in text, f"{path.stem} imports {other}"
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        assert path.read_text().count("\n") <= 120, path.name
