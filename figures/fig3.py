@@ -76,7 +76,7 @@ def main() -> None:
     for role in ("from_batch", "from_instance"):
         images[role], _ = read_tensors(results / f"{part[role]}_seed{seeds[0]}/images.safetensors")
     run = read_run(results / f"{part['instance']}_seed{seeds[0]}" / "run.json")
-    show_image(axes["c"], square(load_image(shown), run.images.size), "(c) content")
+    show_image(axes["c"], square(load_image(shown), run.images.heldout_size), "(c) content")
     show_image(axes["f"], style_image(run.images.style, run.images.style_size), "(f) style")
     for key, role, end, title in (
         ("d", "from_batch", "start", "(d) StyleNet BN"),

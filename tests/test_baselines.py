@@ -22,6 +22,7 @@ SECTIONS = {
         "style": "ihc",
         "style_size": 32,
         "size": 16,
+        "heldout_size": 16,
         "contents": ["rocket"],
         "heldout": ["chelsea", "flower"],
     },

@@ -26,6 +26,7 @@ def run(**changes):
             "style": "ihc",
             "style_size": 32,
             "size": 16,
+            "heldout_size": 16,
             "contents": ["rocket", "coffee"],
             "heldout": ["chelsea", "flower"],
         },

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from texnet.errors import TexnetError, UsageError
+from texnet.errors import DataError, MissingError, TexnetError, UsageError
 
 
 def configure(args: argparse.Namespace) -> None:
@@ -30,23 +32,39 @@ def configure(args: argparse.Namespace) -> None:
 def _mapping(text: str) -> dict:
     """A configuration given as JSON text, or as one or more YAML files joined by commas."""
     if text.lstrip().startswith("{"):
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"configuration: is not valid JSON ({error})") from error
     import yaml
 
+    from texnet.artifacts import check_file
+
     merged: dict = {}
-    for name in text.split(","):
+    for name in filter(None, map(str.strip, text.split(","))):
         try:
-            content = yaml.safe_load(Path(name).read_text())
-        except OSError as error:
-            raise UsageError(f"{name}: cannot be read ({error.strerror})") from error
-        except yaml.YAMLError as error:
-            raise UsageError(
-                f"{name}: is not valid YAML ({' '.join(str(error).split())})"
-            ) from error
+            content = yaml.safe_load(check_file(Path(name), "YAML").read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise DataError(f"{name}: is not valid YAML ({error})") from error
         if not isinstance(content, dict):
             raise UsageError(f"{name}: holds no keys; config/README.md lists them")
         merged = _merge(merged, content)
     return merged
+
+
+def _device(name: str, threads: int):  # noqa: ANN202 (a torch.device)
+    """Set up the process; UsageError where the device is not there."""
+    import torch
+
+    from texnet import runtime
+
+    device = runtime.prepare(name, threads)
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"device '{name}' is not usable here ({reason}); use cpu") from error
+    return device
 
 
 def _merge(base: dict, change: dict) -> dict:
@@ -63,13 +81,15 @@ def schema(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    from texnet import config, runtime, training
+    from texnet import config, training
+    from texnet.artifacts import check_writable
     from texnet.progress import Progress
 
     run = config.read_run(args.run)
     if not isinstance(run, config.Training):
         raise UsageError(f"{args.run}: describes a baseline; use texnet optimize")
-    device = runtime.prepare(args.device or run.device, run.threads)
+    check_writable(args.out)
+    device = _device(args.device or run.device, run.threads)
     with Progress(
         f"{run.name} seed {run.seed}", run.optimiser.iterations, args.tensorboard
     ) as show:
@@ -77,13 +97,15 @@ def train(args: argparse.Namespace) -> None:
 
 
 def optimize(args: argparse.Namespace) -> None:
-    from texnet import baselines, config, runtime
+    from texnet import baselines, config
+    from texnet.artifacts import check_writable
     from texnet.progress import Progress
 
     run = config.read_run(args.run)
     if not isinstance(run, config.Optimisation):
         raise UsageError(f"{args.run}: describes a training; use texnet train")
-    device = runtime.prepare(args.device or run.device, run.threads)
+    check_writable(args.out)
+    device = _device(args.device or run.device, run.threads)
     done = 0
     with Progress(f"{run.name} seed {run.seed}", len(run.images.heldout)) as show:
 
@@ -98,13 +120,23 @@ def optimize(args: argparse.Namespace) -> None:
 def stylize(args: argparse.Namespace) -> None:
     import torch
 
-    from texnet import data, runtime, training
+    from texnet import data, training
 
-    device = runtime.prepare(args.device or "auto", args.threads)
+    if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
+    files = data.images_under([args.image]) if args.image.is_dir() else [args.image]
+    made: dict[Path, Path] = {}
+    for file in files:
+        out = args.out / f"{file.stem}.png"
+        if out in made:
+            raise UsageError(f"{made[out]} and {file} would both become {out}; rename one")
+        if out.exists() and file.exists() and out.samefile(file):
+            raise UsageError(f"{out}: would overwrite its input; choose another --out")
+        made[out] = file
+    device = _device(args.device or "auto", args.threads)
     net, _ = training.load_generator(args.model)
     net.to(device)
-    files = data.images_under([args.image]) if args.image.is_dir() else [args.image]
-    for file in files:
+    for out, file in made.items():
         content = data.load_image(str(file))
         if args.size:
             content = data.fit(content, args.size)
@@ -112,15 +144,16 @@ def stylize(args: argparse.Namespace) -> None:
         noise = training.NoiseStream(net.noise_channels, args.seed)
         with torch.no_grad():
             image = net(content, noise(content, 0))[0]
-        out = args.out / f"{file.stem}.png"
         data.write_image(out, image)
         print(out)
 
 
 def score(args: argparse.Namespace) -> None:
-    from texnet import metrics, runtime, tables
+    from texnet import metrics, tables
+    from texnet.artifacts import check_writable
 
-    device = runtime.prepare(args.device or "cpu", args.threads)
+    check_writable(args.out)
+    device = _device(args.device or "cpu", args.threads)
     rows = [row for directory in args.runs for row in metrics.score(directory, device)]
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
 
@@ -141,7 +174,13 @@ def claims(args: argparse.Namespace) -> None:
     histories: dict[str, dict[int, list[float]]] = {}
     for directory in args.histories:
         name, _, seed = directory.name.rpartition("_seed")
-        losses = [float(row["loss"]) for row in tables.read_table(directory / "history.csv")]
+        if not (name and seed.isdecimal()):
+            raise UsageError(f"--histories {directory}: is not named like a run, NAME_seedN")
+        table = directory / "history.csv"
+        try:
+            losses = [float(row["loss"]) for row in tables.read_table(table)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{table}: not the history of a training ({error})") from error
         histories.setdefault(name, {})[int(seed)] = losses
     rows = judge(Evidence(by_run(tables.read_scores(args.scores)), histories, roles))
     tables.write_table(args.out, CLAIM_COLUMNS, rows)
@@ -157,10 +196,12 @@ def claims(args: argparse.Namespace) -> None:
 
 
 def distill(args: argparse.Namespace) -> None:
-    from texnet import distillation, runtime
+    from texnet import distillation
+    from texnet.artifacts import check_writable
     from texnet.progress import Progress
 
-    runtime.prepare("cpu", args.threads)
+    check_writable(args.out)
+    _device("cpu", args.threads)
     settings = distillation.Settings(steps=args.steps, seed=args.seed)
     with Progress("distillation", args.steps) as show:
 
@@ -183,10 +224,32 @@ def exemplar(args: argparse.Namespace) -> None:
     data.write_image(args.out, torch.from_numpy(drawing).permute(2, 0, 1))
 
 
+class Parser(argparse.ArgumentParser):
+    """Says one line about a wrong argument, not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def whole(low: int, high: int = 2**31 - 1) -> Callable[[str], int]:
+    """A type of argument: a whole number in ``low`` to ``high``."""
+
+    def number(text: str) -> int:
+        try:
+            if low <= int(text) <= high:
+                return int(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number in {low} to {high}")
+
+    return number
+
+
+THREADS = whole(1, 256)
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="texnet", description="Improved Texture Networks, reproduced."
-    )
+    top = Parser(prog="texnet", description="Improved Texture Networks, reproduced.")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -198,12 +261,13 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"example: texnet {function.__name__} {example}",
         )
         p.set_defaults(run_verb=function)
+        p.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="(the same)")
         return p
 
     def computing(p: argparse.ArgumentParser, threads: bool = False) -> None:
         p.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), help="where to compute")
         if threads:
-            p.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+            p.add_argument("--threads", type=THREADS, default=1, help="CPU threads (default 1)")
 
     p = verb(configure, "write the run.json of every run", "config/config.yaml -o results")
     p.add_argument("config", help="YAML files joined by commas (later ones win), or JSON text")
@@ -232,9 +296,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("model", type=Path)
     p.add_argument("image", type=Path, help="an image, a folder of images or a photograph's name")
     p.add_argument("-o", "--out", type=Path, required=True, help="folder of the results (PNG)")
-    p.add_argument("--size", type=int, help="longer side in pixels (default: as it is)")
+    p.add_argument("--size", type=whole(16, 8000), help="longer side in pixels (default: kept)")
     p.add_argument(
-        "--seed", type=int, default=0, help="of the noise, where the generator takes any"
+        "--seed", type=whole(0), default=0, help="of the noise, where the generator takes any"
     )
     computing(p, threads=True)
 
@@ -267,30 +331,50 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--teacher", type=Path, required=True, help="VGG-19 weights, a file or a folder")
     p.add_argument("--images", type=Path, nargs="+", required=True, help="folders of images")
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--steps", type=int, default=7000)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--steps", type=whole(1), default=7000)
+    p.add_argument("--seed", type=whole(0), default=0)
+    p.add_argument("--threads", type=THREADS, default=2)
     p.add_argument("--note", default="", help="about the teacher's weights; kept in the metadata")
 
     p = verb(exemplar, "draw one of the project's exemplars", "swirls --size 512 -o swirls.png")
     p.add_argument("name")
     p.add_argument("-o", "--out", type=Path, required=True)
-    p.add_argument("--size", type=int, default=512)
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--size", type=whole(32, 4096), default=512)
+    p.add_argument("--seed", type=whole(0), default=0)
     return top
+
+
+def expected(error: Exception) -> TexnetError | None:
+    """What to tell the user about an error; None where the program is at fault."""
+    if isinstance(error, TexnetError):
+        return error
+    if isinstance(error, OSError):
+        where = error.filename or "input or output"
+        return MissingError(f"{where}: {error.strerror or error}; check the path")
+    if isinstance(error, UnicodeDecodeError):
+        return DataError(f"an input is not text ({error}); check the files on the command line")
+    if isinstance(error, MemoryError) or "memory" in str(error) and isinstance(error, RuntimeError):
+        return TexnetError("out of memory; use a smaller size, width or batch")
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         args.run_verb(args)
-    except TexnetError as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"texnet {args.verb}: error: {error}", file=sys.stderr)
-        return error.code
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        told = expected(error)
+        if args.debug or told is None:
+            traceback.print_exc()
+        told = told or TexnetError(f"internal error: {error!r}; please report it")
+        print(f"texnet {args.verb}: error: {' '.join(str(told).split())}", file=sys.stderr)
+        return told.code
     return 0
 
 

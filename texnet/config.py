@@ -10,12 +10,14 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -35,9 +37,14 @@ Layer = Literal[
     "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3", "relu3_4",
     "relu4_1", "relu4_2", "relu4_3", "relu4_4", "relu5_1", "relu5_2", "relu5_3", "relu5_4",
 ]  # fmt: skip
-Positive = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Pixels = Annotated[int, Field(ge=16, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+# YAML reads 1e-3 as a string, so strings of numbers are numbers; yes and true are not.
+NotBool = BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False), NotBool]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBool]
+Share = Annotated[float, Field(gt=0, le=1), NotBool]
 Device = Literal["cpu", "cuda", "mps", "auto"]
 Norm = Literal["instance", "batch", "instance_first", "lrn_first", "none"]
 
@@ -66,7 +73,7 @@ class Generator:
     """Channels after the first convolution; the residual blocks have four times as many."""
     blocks: Positive = 5
     """Residual blocks."""
-    noise_channels: Annotated[int, Field(ge=0)] = 0
+    noise_channels: Annotated[int, Field(ge=0, strict=True)] = 0
     """Channels of U(0, 1) noise appended to the content image."""
     upsampling: Literal["transposed", "bilinear"] = "transposed"
     """Transposed convolutions, or bilinear doubling and a convolution (no checkerboard)."""
@@ -90,6 +97,9 @@ class Objective:
     def __post_init__(self) -> None:
         if not self.style_weight and not self.content_weight:
             raise ValueError("style_weight and content_weight are both 0: nothing to minimise")
+        for term in ("style", "content"):
+            if getattr(self, f"{term}_weight") and not getattr(self, f"{term}_layers"):
+                raise ValueError(f"{term}_layers is empty; name a layer or set {term}_weight to 0")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -102,7 +112,7 @@ class Optimiser:
     """Content images in a batch (authors' README, master)."""
     lr: Rate = 1e-2
     """Learning rate (authors' README, master)."""
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    decay: Share = 0.8
     """Factor of the learning rate (authors' train.lua)."""
     decay_every: Positive = 2000
     """Iterations between decays (authors' train.lua)."""
@@ -114,11 +124,11 @@ class Images:
 
     style: str = "swirls"
     """The style exemplar."""
-    style_size: Positive = 256
+    style_size: Pixels = 256
     """Longer side of the style exemplar, in pixels."""
-    size: Positive = 256
+    size: Pixels = 256
     """Side of a training crop and of a held-out image, in pixels."""
-    crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.5
+    crop_scale: Share = 0.5
     """Smallest training crop, as a share of the image's shorter side."""
     contents: Annotated[tuple[str, ...], Field(min_length=1)] = ("astronaut",)
     """Content images to train on."""
@@ -128,6 +138,8 @@ class Images:
     def __post_init__(self) -> None:
         if both := set(self.contents) & set(self.heldout):
             raise ValueError(f"'{min(both)}' is in both contents and heldout")
+        if len(set(self.heldout)) < len(self.heldout):
+            raise ValueError("heldout names an image twice")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -136,7 +148,7 @@ class Training:
 
     name: Name
     """The run's name in the configuration, without the seed."""
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     """Seed of the initial weights and of the data order."""
     descriptor: Descriptor
     generator: Generator
@@ -166,7 +178,7 @@ class Optimisation:
 
     name: Name
     """The run's name in the configuration, without the seed."""
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     """Seed of the noise, or of the trained generator that gives the start."""
     descriptor: Descriptor
     objective: Objective
@@ -244,11 +256,11 @@ class Experiment:
 
     scale: Name
     """Name of the scale, shown in tables and captions."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     """Every run is made once per seed."""
-    runs: dict[Name, TrainingEntry]
+    runs: Annotated[dict[Name, TrainingEntry], Field(min_length=1)]
     """Generators to train."""
-    baselines: dict[Name, BaselineEntry]
+    baselines: Annotated[dict[Name, BaselineEntry], Field(min_length=1)]
     """Images to optimise."""
     figures: Figures
     descriptor: Descriptor = Field(default_factory=Descriptor)
@@ -266,44 +278,34 @@ class Experiment:
     """Iterations between checkpoints."""
 
     def __post_init__(self) -> None:
-        if both := set(self.runs) & set(self.baselines):
-            raise ValueError(f"'{min(both)}' names both a run and a baseline")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds names a seed twice: {', '.join(map(str, self.seeds))}")
+        if both := set(self.runs) & {*self.baselines, "noise"}:
+            raise ValueError(f"runs.{min(both)}: a baseline has this name, or start; rename it")
         for name, entry in self.baselines.items():
             if entry.start != "noise" and entry.start not in self.runs:
-                raise ValueError(
-                    f"baselines.{name}.start is '{entry.start}'; use noise or one of "
-                    f"{', '.join(self.runs)}"
-                )
-        for name in self.runs:
+                names = ", ".join(["noise", *self.runs])
+                raise ValueError(f"baselines.{name}.start is '{entry.start}'; use one of {names}")
+        for name, make in self._makers().items():
             try:
-                self.training(name, self.seeds[0])
+                make(name, self.seeds[0])
             except ValidationError as error:
-                raise ValueError(f"runs.{name}: {_message(error.errors()[0])}") from error
+                kind = "runs" if name in self.runs else "baselines"
+                problem = _explain(error.errors()[0], Experiment)
+                raise ValueError(f"{kind}.{name}: {problem}") from error
+        known = {"instance": self.runs, "batch": self.runs, "content": self.images.heldout}
         for key, name in dataclasses.asdict(self.figures.fig3).items():
-            known = self.runs if key in ("instance", "batch") else self.baselines
-            if key != "content" and name not in known:
-                raise ValueError(
-                    f"figures.fig3.{key} is '{name}', which is not among {', '.join(known)}"
-                )
-        if self.figures.fig3.content not in self.images.heldout:
-            raise ValueError(
-                f"figures.fig3.content is '{self.figures.fig3.content}', which is not among "
-                f"images.heldout: {', '.join(self.images.heldout)}"
-            )
+            names = known.get(key, self.baselines)
+            if name not in names:
+                raise ValueError(f"figures.fig3.{key} is '{name}'; use one of {', '.join(names)}")
 
     def training(self, name: str, seed: int) -> Training:
         """The complete training ``name`` with ``seed``."""
         entry = self.runs[name]
         return Training(
-            name=name,
-            seed=seed,
-            descriptor=self.descriptor,
+            **self._shared(name, seed, entry),
             generator=_merge(self.generator, entry.generator),
-            objective=_merge(self.objective, entry.objective),
             optimiser=_merge(self.optimiser, entry.optimiser),
-            images=_merge(self.images, entry.images),
-            device=self.device,
-            threads=self.threads,
             heldout_every=self.heldout_every,
             checkpoint_every=self.checkpoint_every,
         )
@@ -312,24 +314,28 @@ class Experiment:
         """The complete baseline ``name`` with ``seed``."""
         entry = self.baselines[name]
         return Optimisation(
-            name=name,
-            seed=seed,
-            descriptor=self.descriptor,
-            objective=_merge(self.objective, entry.objective),
-            images=_merge(self.images, entry.images),
-            start=entry.start,
-            evaluations=entry.evaluations,
-            device=self.device,
-            threads=self.threads,
+            **self._shared(name, seed, entry), start=entry.start, evaluations=entry.evaluations
         )
+
+    def _shared(self, name: str, seed: int, entry: TrainingEntry | BaselineEntry) -> dict[str, Any]:
+        return {
+            "name": name,
+            "seed": seed,
+            "descriptor": self.descriptor,
+            "objective": _merge(self.objective, entry.objective),
+            "images": _merge(self.images, entry.images),
+            "device": self.device,
+            "threads": self.threads,
+        }
 
     def all_runs(self) -> dict[str, Training | Optimisation]:
         """Every run by its directory name, ``{name}_seed{seed}``."""
-        made = {f"{n}_seed{s}": self.training(n, s) for n in self.runs for s in self.seeds}
-        made |= {
-            f"{n}_seed{s}": self.optimisation(n, s) for n in self.baselines for s in self.seeds
-        }
-        return made
+        makers = self._makers().items()
+        return {f"{n}_seed{s}": make(n, s) for n, make in makers for s in self.seeds}
+
+    def _makers(self) -> dict[str, Callable[[str, int], Training | Optimisation]]:
+        trainings = dict.fromkeys(self.runs, self.training)
+        return trainings | dict.fromkeys(self.baselines, self.optimisation)
 
 
 Section = TypeVar("Section")
@@ -351,25 +357,21 @@ def _explain(problem: Mapping[str, Any], cls: type) -> str:
     """One line for one of pydantic's errors: the key, what was found, what was wanted."""
     key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = set()
-        for definition in [schema(cls), *schema(cls).get("$defs", {}).values()]:
-            known |= set(definition.get("properties", {}))
-        close = difflib.get_close_matches(key.rpartition(".")[2], sorted(known), n=1)
+        classes = [schema(cls), *schema(cls).get("$defs", {}).values()]
+        known = sorted({name for c in classes for name in c.get("properties", {})})
+        close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else "config/README.md lists the keys"
         return f"unknown key '{key}'; {hint}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing; config/README.md says what it holds"
-    message = _message(problem)
-    if not key:
-        return message
-    found = problem["input"]
-    if isinstance(found, Mapping) or dataclasses.is_dataclass(found):
-        return f"'{key}': {message}"
-    return f"'{key}' is {found!r}; {message}"
-
-
-def _message(problem: Mapping[str, Any]) -> str:
-    return problem["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    # Pydantic's message, in the words of YAML.
+    message = problem["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    message = message.replace("valid tuple", "list").replace("Keys should", "its keys should")
+    message = re.sub(r"a (valid )?dictionary( or .*)?$", "a section with keys", message)
+    message = re.sub("^(Input|String|Tuple|Dictionary) should", "it should", message)
+    if not key or problem["type"] == "value_error":
+        return f"'{key}': {message}" if key else message
+    return f"'{key}' is {problem['input']!r:.80}; {message}"
 
 
 def read_run(path: Path) -> Training | Optimisation:

@@ -48,8 +48,8 @@ def objective_of(run: config.Training | config.Optimisation, device: torch.devic
 
 
 def heldout_images(images: config.Images) -> Tensor:
-    """The held-out content images as (B, 3, size, size), central squares."""
-    return torch.stack([square(load_image(name), images.size) for name in images.heldout])
+    """The central squares of the held-out content images: (B, 3, heldout_size, heldout_size)."""
+    return torch.stack([square(load_image(name), images.heldout_size) for name in images.heldout])
 
 
 def train(
