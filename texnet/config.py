@@ -127,7 +127,9 @@ class Images:
     style_size: Pixels = 256
     """Longer side of the style exemplar, in pixels."""
     size: Pixels = 256
-    """Side of a training crop and of a held-out image, in pixels."""
+    """Side of a training crop, in pixels."""
+    heldout_size: Pixels = 256
+    """Side of a held-out image, in pixels."""
     crop_scale: Share = 0.5
     """Smallest training crop, as a share of the image's shorter side."""
     contents: Annotated[tuple[str, ...], Field(min_length=1)] = ("astronaut",)
