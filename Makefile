@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test lint schema clean
+.PHONY: all test lint expected schema clean
 .DEFAULT_GOAL := all
 
 all: $(VENV)/installed
 	snakemake --cores all all --quiet rules
 	@echo; echo "Figure 3: figures/fig3.pdf and figures/fig3.png"
 	@echo "Tables:   results/metrics.csv and results/claims.csv"; echo
-	@cat logs/claims.log
+	@cat results/claims.md
 
 test: $(VENV)/installed
 	python -m pytest
@@ -30,6 +30,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+# After make: keep its results in expected/ and show them in the README.
+expected: $(VENV)/installed
+	python expected/update.py
 
 schema: $(VENV)/installed
 	texnet schema --out workflow/schemas/config.schema.json

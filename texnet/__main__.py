@@ -167,32 +167,12 @@ def metrics(args: argparse.Namespace) -> None:
 
 def claims(args: argparse.Namespace) -> None:
     from texnet import tables
-    from texnet.artifacts import read_json
-    from texnet.claims import CLAIM_COLUMNS, CLAIMS, Evidence, by_run, combine, judge
+    from texnet.artifacts import write_text
+    from texnet.claims import CLAIM_COLUMNS, gather, judge, markdown
 
-    roles = read_json(args.roles)
-    histories: dict[str, dict[int, list[float]]] = {}
-    for directory in args.histories:
-        name, _, seed = directory.name.rpartition("_seed")
-        if not (name and seed.isdecimal()):
-            raise UsageError(f"--histories {directory}: is not named like a run, NAME_seedN")
-        table = directory / "history.csv"
-        try:
-            losses = [float(row["loss"]) for row in tables.read_table(table)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{table}: not the history of a training ({error})") from error
-        histories.setdefault(name, {})[int(seed)] = losses
-    rows = judge(Evidence(by_run(tables.read_scores(args.scores)), histories, roles))
+    rows = judge(gather(args.roles, args.scores, args.histories))
     tables.write_table(args.out, CLAIM_COLUMNS, rows)
-    for claim, (text, where) in CLAIMS.items():
-        mine = [dict(zip(CLAIM_COLUMNS, row, strict=True)) for row in rows if row[0] == claim]
-        print(f"{claim} {combine([m['verdict'] for m in mine])}: {text} ({where})")
-        for m in mine:
-            if m["verdict"] == "not tested":
-                print(f"   not tested: {m['measure']}")
-            else:
-                numbers = f"{m['value']:.3g} [{m['ci_low']:.3g}, {m['ci_high']:.3g}]"
-                print(f"   {numbers}, expected {m['expected']}: {m['measure']}")
+    write_text(args.out.with_suffix(".md"), markdown(rows))
 
 
 def distill(args: argparse.Namespace) -> None:
@@ -353,7 +333,9 @@ def expected(error: Exception) -> TexnetError | None:
         return MissingError(f"{where}: {error.strerror or error}; check the path")
     if isinstance(error, UnicodeDecodeError):
         return DataError(f"an input is not text ({error}); check the files on the command line")
-    if isinstance(error, MemoryError) or "memory" in str(error) and isinstance(error, RuntimeError):
+    if isinstance(error, MemoryError) or (
+        "memory" in str(error) and isinstance(error, RuntimeError)
+    ):
         return TexnetError("out of memory; use a smaller size, width or batch")
     return None
 

@@ -42,8 +42,8 @@ def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise WriteError(f"{path}: is a directory; name a file to write")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise WriteError(

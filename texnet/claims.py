@@ -12,9 +12,12 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from texnet.artifacts import read_json
+from texnet.errors import DataError, UsageError
 from texnet.statistics import Interval, bootstrap
-from texnet.tables import Row
+from texnet.tables import Row, read_scores, read_table
 
 CLAIM_COLUMNS = (
     "id",
@@ -222,6 +225,26 @@ MEASURES: tuple[Measure, ...] = (
 )  # fmt: skip
 
 
+def gather(roles: Path, scores: Iterable[Path], histories: Iterable[Path]) -> Evidence:
+    """Evidence from files: the roles of figure 3, score tables, directories of trainings.
+
+    Raises:
+        UsageError, DataError, MissingError: a directory or table is not what it should be.
+    """
+    curves: dict[str, dict[int, list[float]]] = {}
+    for directory in histories:
+        name, _, seed = directory.name.rpartition("_seed")
+        if not (name and seed.isdecimal()):
+            raise UsageError(f"{directory}: is not named like a run, NAME_seedN")
+        table = directory / "history.csv"
+        try:
+            losses = [float(row["loss"]) for row in read_table(table)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{table}: not the history of a training ({error})") from error
+        curves.setdefault(name, {})[int(seed)] = losses
+    return Evidence(by_run(read_scores(scores)), curves, read_json(roles))
+
+
 def judge(evidence: Evidence) -> list[tuple[object, ...]]:
     """Rows of ``claims.csv``."""
     rows: list[tuple[object, ...]] = []
@@ -236,3 +259,21 @@ def judge(evidence: Evidence) -> list[tuple[object, ...]]:
         found = verdict(i, m.threshold)
         rows.append((m.claim, claim, where, m.measure, m.expected, *numbers, found, runs))
     return rows
+
+
+def markdown(rows: Sequence[Sequence[object]]) -> str:
+    """The claims as a Markdown table: each with its verdict, each measure with its numbers."""
+    lines = [
+        "| claim | measure | expected | value [95 % interval] | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for claim, (text, where) in CLAIMS.items():
+        mine = [dict(zip(CLAIM_COLUMNS, row, strict=True)) for row in rows if row[0] == claim]
+        whole = combine([m["verdict"] for m in mine])
+        lines.append(f"| **{claim}** {text} ({where}) | | | | **{whole}** |")
+        for m in mine:
+            value = ""
+            if m["value"] is not None:
+                value = f"{m['value']:.3g} [{m['ci_low']:.3g}, {m['ci_high']:.3g}], n = {m['n']}"
+            lines.append(f"| | {m['measure']} | {m['expected']} | {value} | {m['verdict']} |")
+    return "\n".join(lines) + "\n"

@@ -193,7 +193,7 @@ class ContentCrops:
         self, images: Sequence[Tensor], size: int, batch: int, seed: int, scale: float = 0.5
     ) -> None:
         if not images:
-            raise UsageError("no content images were given; name at least one in data.contents")
+            raise UsageError("no content images were given; name at least one in images.contents")
         self.images, self.size, self.batch = list(images), size, batch
         self.seed, self.scale = seed, scale
 

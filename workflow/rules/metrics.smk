@@ -53,7 +53,8 @@ rule claims:
         scores=rules.metrics.input,
         histories=expand("results/{run}/history.csv", run=TRAININGS),
     output:
-        report("results/claims.csv", category="Tables", labels={"table": "claims"}),
+        table=report("results/claims.csv", category="Tables", labels={"table": "claims"}),
+        markdown="results/claims.md",
     log:
         "logs/claims.log",
     """Judge the paper's claims by their rules."""
@@ -65,4 +66,4 @@ rule claims:
         code=code("claims"),
     shell:
         "python -m texnet claims --roles {input.roles} --scores {input.scores}"
-        " --histories {params.runs} --out {output} > {log} 2>&1"
+        " --histories {params.runs} --out {output.table} > {log} 2>&1"
