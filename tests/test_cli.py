@@ -28,6 +28,7 @@ RUN = {
         "style": "ihc",
         "style_size": 16,
         "size": 16,
+        "heldout_size": 16,
         "contents": ["rocket"],
         "heldout": ["chelsea"],
     },
@@ -210,6 +211,7 @@ def test_reader_that_stops_early(model):
     os.close(reader)
     done = subprocess.run(
         [sys.executable, "-m", "texnet", "stylize", model, "in", "-o", "out"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""},
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,

@@ -366,7 +366,6 @@ def _explain(problem: Mapping[str, Any], cls: type) -> str:
         return f"unknown key '{key}'; {hint}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing; config/README.md says what it holds"
-    # Pydantic's message, in the words of YAML.
     message = problem["msg"].removeprefix("Value error, ").replace(" after validation", "")
     message = message.replace("valid tuple", "list").replace("Keys should", "its keys should")
     message = re.sub(r"a (valid )?dictionary( or .*)?$", "a section with keys", message)
@@ -379,8 +378,7 @@ def _explain(problem: Mapping[str, Any], cls: type) -> str:
 def read_run(path: Path) -> Training | Optimisation:
     """The run in a ``run.json``."""
     content = read_json(Path(path))
-    kind = Optimisation if isinstance(content, dict) and "start" in content else Training
-    return parse(kind, content, str(path))
+    return parse(Optimisation if "start" in content else Training, content, str(path))
 
 
 def to_json(run: Training | Optimisation) -> dict[str, Any]:
