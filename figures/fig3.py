@@ -53,24 +53,23 @@ def main() -> None:
 
     figure, axes = plt.subplot_mosaic(
         [["a"] * 3 + ["b"] * 3, list("ccddee"), list("ffgghh")],
-        figsize=(WIDTH, 0.98 * WIDTH),
-        height_ratios=[1.05, 1, 1],
+        figsize=(WIDTH, 1.08 * WIDTH),
+        height_ratios=[1, 1, 1],
         layout="constrained",
     )
     names = {"instance": "StyleNet IN", "batch": "StyleNet BN"}
     for role, name in reversed(names.items()):
         curves = training_curves(results, part[role], seeds)
-        offset = np.arange(curves.shape[1]) + 1
-        band(axes["a"], offset, curves, COLOURS[role], name)
+        iterations = np.arange(curves.shape[1]) + 1
+        band(axes["a"], iterations, curves, COLOURS[role], name)
     starts = {"noise": "from noise", "from_batch": "from BN", "from_instance": "from IN"}
     for role, name in starts.items():
         curves = finetuning_curves(results, part[role], seeds)
         colour = COLOURS[role.removeprefix("from_")]
-        band(axes["b"], np.arange(1, curves.shape[1] + 1), curves, colour, name)
+        band(axes["b"], np.arange(curves.shape[1]), curves, colour, name)
     for key, title in (("a", "training: iteration"), ("b", "finetuning: evaluation of L-BFGS")):
         axes[key].set(yscale="log", xlabel=f"({key}) {title}", ylabel="objective")
         axes[key].legend()
-    axes["b"].set_xscale("log")
 
     images = {}
     for role in ("from_batch", "from_instance"):

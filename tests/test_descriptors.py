@@ -208,3 +208,23 @@ def test_lite_spans_vgg19_as_its_metadata_says():
         (y - y.mean(0)).square().sum()
     )
     assert r2 > control + 0.1
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([torch.ones(2)], "plain dictionary of tensors"),
+        ({"state_dict": {"conv1_1.weight": torch.ones(2)}}, "plain dictionary of tensors"),
+        ({"conv1_1.weight": torch.tensor([float("nan")])}, "'conv1_1.weight' holds NaN"),
+        ({"conv1_1.weight_u8": torch.ones(2, dtype=torch.uint8)}, "has no conv1_1.weight_scale"),
+    ],
+)
+def test_odd_state_dictionaries_are_refused(tmp_path, content, text):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=text):
+        descriptors.read_weights(tmp_path / "w.pth")
+
+
+def test_checksum_of_a_directory_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="can only be that of a file"):
+        load("vgg19", ["relu1_1"], weights=tmp_path, checksum="0" * 64)

@@ -57,8 +57,10 @@ def optimise(
     Raises:
         DivergenceError: the objective is not finite.
     """
-    # In 0-255 units, Gatys' own, L-BFGS' first step (length 1 / |gradient|) has a sensible size.
-    pixels = (start.detach()[None] * 255).requires_grad_(True)
+    # L-BFGS' first step has L1 norm 1, later ones do not depend on the unit. In this one the first
+    # moves a pixel by a grey level on average; in grey levels it would waste eight evaluations.
+    unit = start.numel() / 255
+    pixels = (start.detach()[None] / unit).requires_grad_(True)
     solver = torch.optim.LBFGS(
         [pixels],
         max_iter=evaluations,
@@ -74,7 +76,7 @@ def optimise(
     def closure() -> Tensor:
         nonlocal best
         solver.zero_grad(set_to_none=True)
-        terms = objective(pixels / 255, content_targets)
+        terms = objective(pixels * unit, content_targets)
         total = terms.total.sum()
         total.backward()
         values = tuple(
@@ -93,7 +95,7 @@ def optimise(
         return total
 
     solver.step(closure)
-    return Optimised(best[1][0] / 255, trace)
+    return Optimised(best[1][0] * unit, trace)
 
 
 def noise_image(shape: tuple[int, int], seed: int) -> Tensor:

@@ -149,6 +149,8 @@ def load(
         initialise(descriptor, torch.Generator().manual_seed(0))
     else:
         path = Path(weights) if weights else default_weights(name)
+        if checksum and path.is_dir():
+            raise UsageError(f"{path}: is a directory; a checksum can only be that of a file")
         if checksum and path.is_file() and (found := sha256(path)) != checksum:
             raise DataError(
                 f"{path}: sha256 is {found}, wanted {checksum}; "
@@ -211,14 +213,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"{path}: is not a plain dictionary of tensors ({type(error).__name__}); "
                 "restore it or convert it to safetensors"
             ) from error
+        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+            raise DataError(
+                f"{path}: is not a plain dictionary of tensors; convert it to safetensors"
+            )
     else:
         state, _ = read_tensors(path)
     weights = {}
     for key, value in state.items():
         if key.endswith("_u8"):
             stem = key.removesuffix("_u8")
+            if f"{stem}_scale" not in state or f"{stem}_min" not in state:
+                raise DataError(f"{path}: '{key}' has no {stem}_scale and {stem}_min; restore it")
             exact = value.double() * state[f"{stem}_scale"] + state[f"{stem}_min"]
             weights[stem] = exact.float()
         elif not key.endswith(("_scale", "_min")):
             weights[key] = value.float()
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise DataError(f"{path}: tensor '{key}' holds NaN or infinity; restore the file")
     return weights

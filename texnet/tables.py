@@ -66,6 +66,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(stream))
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is not a CSV table ({error})") from error
 
 
 def read_scores(paths: Iterable[Path]) -> list[Row]:

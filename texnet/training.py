@@ -196,7 +196,11 @@ def load_generator(path: Path) -> tuple[generators.StyleNet, config.Training]:
             f"{path}: format is '{metadata.get('format')}', wanted '{FORMAT}'; "
             "this is not a generator made by texnet train"
         )
-    run = config.parse(config.Training, json.loads(metadata["run"]), str(path))
+    try:
+        described = json.loads(metadata["run"])
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: its metadata describe no run; restore the file") from error
+    run = config.parse(config.Training, described, str(path))
     net = generators.build(run.generator, run.seed)
     try:
         net.load_state_dict(tensors)
