@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from texnet.artifacts import write_bytes
 
@@ -35,9 +35,9 @@ def show_image(axes: Axes, image: ArrayLike, title: str) -> None:
     axes.set_xlabel(title, labelpad=3)
 
 
-def band(axes: Axes, x: ArrayLike, curves: ArrayLike, colour: str, label: str) -> None:
-    """Median over the first axis of ``curves`` as a line, its range as a band."""
-    curves = np.asarray(curves)
+def band(axes: Axes, curves: NDArray[np.floating], colour: str, label: str) -> None:
+    """Median over the rows of ``curves`` as a line, their range as a band."""
+    x = np.arange(curves.shape[1])
     axes.fill_between(x, curves.min(0), curves.max(0), color=colour, alpha=0.2, linewidth=0)
     axes.plot(x, np.median(curves, axis=0), color=colour, label=label)
 
