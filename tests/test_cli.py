@@ -480,7 +480,7 @@ def test_exemplar(capsys):
         (["score", ".", "-o", "s.csv"], 66, "run.json: no such file"),
         (["metrics", "none.csv", "-o", "m.csv"], 66, "none.csv"),
         (["metrics", "text.csv", "-o", "m.csv"], 65, "text.csv: not a score table"),
-        (["metrics", "binary.csv", "-o", "m.csv"], 65, "not text"),
+        (["metrics", "binary.csv", "-o", "m.csv"], 65, "binary.csv: is not a CSV table"),
         (["metrics", ".", "-o", "m.csv"], 66, "directory"),
         (["claims", *CLAIMS, "--roles", "none.json"], 66, "none.json: no such file"),
         (["claims", *CLAIMS, "--scores", "text.csv"], 65, "text.csv: not a score table"),

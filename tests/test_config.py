@@ -61,7 +61,7 @@ def test_committed_configurations(files):
     assert len(runs) == len(made.seeds) * (len(made.runs) + len(made.baselines))
     # The files may only change what they name.
     assert made.optimiser.lr == 0.003
-    assert made.optimiser.iterations == (6 if TINY in files else 400)
+    assert made.optimiser.iterations == (6 if TINY in files else 250)
     assert runs["stylenet_bn_seed1"].generator.norm == "batch"
     assert runs["finetune_bn_seed1"].start == "stylenet_bn"
 
@@ -238,7 +238,7 @@ def test_overrides_change_their_run_alone():
     assert differ == {f"stylenet_in_seed{seed}" for seed in before.seeds}
     assert after.training("stylenet_in", 0).optimiser.lr == 0.5
     # What the override does not name stays that of the shared section.
-    assert after.training("stylenet_in", 0).optimiser.iterations == 400
+    assert after.training("stylenet_in", 0).optimiser.iterations == 250
     tuned = experiment(baselines__gatys__objective__style_weight=3)
     assert tuned.optimisation("gatys", 0).objective.style_weight == 3
     assert tuned.optimisation("finetune_in", 0).objective.style_weight == 10

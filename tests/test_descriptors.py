@@ -196,18 +196,17 @@ def test_lite_spans_vgg19_as_its_metadata_says():
     images = torch.stack([square(load_image(n), 160) for n in ("astronaut", "coffee", "china")])
     wanted = load("vgg19", ["relu3_1"], weights=SHARED / "vgg19")(images)["relu3_1"]
     found = load("vgg19_lite", ["relu3_1"])(images)["relu3_1"]
-    y, x = (f.permute(0, 2, 3, 1).flatten(0, 2).double() for f in (wanted, found))
-    x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
-    residual = y - x @ torch.linalg.lstsq(x, y).solution
-    r2 = 1 - residual.square().sum() / (y - y.mean(0)).square().sum()
-    assert r2 > recorded - 0.1
     untrained = load("random", ["relu3_1"])(images)["relu3_1"]
-    z = untrained.permute(0, 2, 3, 1).flatten(0, 2).double()
-    z = torch.cat([z, torch.ones(len(z), 1, dtype=z.dtype)], 1)
-    control = 1 - (y - z @ torch.linalg.lstsq(z, y).solution).square().sum() / (
-        (y - y.mean(0)).square().sum()
-    )
-    assert r2 > control + 0.1
+
+    def r2(student):
+        y, x = (f.permute(0, 2, 3, 1).flatten(0, 2).double() for f in (wanted, student))
+        y, x = y - y.mean(0), x - x.mean(0)
+        # Some channels never fire: the pseudo-inverse leaves them out.
+        residual = y - x @ (torch.linalg.pinv(x, rtol=1e-9) @ y)
+        return 1 - residual.square().sum() / y.square().sum()
+
+    assert r2(found) > recorded - 0.05
+    assert r2(found) > r2(untrained) + 0.1
 
 
 @pytest.mark.parametrize(

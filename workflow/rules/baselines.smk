@@ -1,17 +1,10 @@
 """Generation by optimisation on the training's objective: from noise, or from a generator."""
 
 
-def start_model(wildcards):
-    """The generator whose output is finetuned; nothing where the start is noise."""
-    run = RUNS[wildcards.run]
-    if run.start == "noise":
-        return []
-    return f"results/{run.start}_seed{run.seed}/model.safetensors"
-
-
 rule optimize:
     """Optimise every held-out image of one baseline by L-BFGS."""
     input:
+        files_of,
         run="results/{run}/run.json",
         start=start_model,
     output:

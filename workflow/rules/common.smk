@@ -1,15 +1,13 @@
-"""What every rule file uses: the validated experiment, its runs, and a digest of library code."""
+"""What the rules share. The validated experiment, its runs, and the digest of library code."""
 
-import ast
-import hashlib
 import json
-from functools import cache
-from pathlib import Path
+from pathlib import PurePath
 
 from snakemake.exceptions import WorkflowError
 
 from texnet import config as schema
 from texnet.errors import UsageError
+from texnet.sources import digest as code
 
 try:
     EXPERIMENT = schema.parse(schema.Experiment, config, "configuration")
@@ -21,7 +19,6 @@ TRAININGS = [name for name, run in RUNS.items() if isinstance(run, schema.Traini
 BASELINES = [name for name in RUNS if name not in TRAININGS]
 # A training on the CPU takes no GPU; elsewhere each takes one of those that the profile allows.
 GPUS = 0 if EXPERIMENT.device == "cpu" else 1
-LIBRARY = Path(schema.__file__).parent
 
 
 def seeds_of(name):
@@ -29,29 +26,24 @@ def seeds_of(name):
     return [f"results/{name}_seed{seed}" for seed in EXPERIMENT.seeds]
 
 
-@cache
-def code(module):
-    """Digest of a library module and of all it imports, blind to comments and docstrings."""
-    todo, seen, sources = {module}, set(), []
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        tree = ast.parse((LIBRARY / f"{name}.py").read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("texnet"):
-                inside = node.module.partition(".")[2]
-                named = {inside} if inside else {alias.name for alias in node.names}
-                todo |= named - seen
-            # A bare string is a docstring, of an attribute too.
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-                node.body = [n for n in node.body if not is_string(n)]
-        sources.append(name + ast.dump(tree))
-    return hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12]
+def files_of(wildcards):
+    """Weights and images of a run that are files (photographs and exemplars have no suffix)."""
+    run = RUNS[wildcards.run]
+    lite = "data/vgg19_lite.safetensors" if run.descriptor.name == "vgg19_lite" else None
+    names = [run.images.style, *run.images.contents, *run.images.heldout]
+    images = [name for name in names if PurePath(name).suffix]
+    return [file for file in (run.descriptor.weights or lite, *images) if file]
 
 
-def is_string(node):
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def start_model(wildcards):
+    """The generator whose output is finetuned; nothing where the start is noise."""
+    run = RUNS[wildcards.run]
+    if run.start == "noise":
+        return []
+    return f"results/{run.start}_seed{run.seed}/model.safetensors"
+
+
+def results_of(wildcards):
+    """What a run leaves behind, for all seeds."""
+    file = "model" if wildcards.name in EXPERIMENT.runs else "images"
+    return [f"{d}/{file}.safetensors" for d in seeds_of(wildcards.name)]

@@ -6,6 +6,7 @@ FIGURE3_BASELINES = [FIGURE3.noise, FIGURE3.from_instance, FIGURE3.from_batch]
 
 
 rule fig3:
+    """Objective under training and finetuning, BN against IN, and the images."""
     input:
         script="figures/fig3.py",
         style=["figures/style.py", "figures/paper.mplstyle"],
@@ -26,7 +27,6 @@ rule fig3:
         ),
     log:
         "logs/figures/fig3.log",
-    """Objective under training and finetuning, BN against IN, and the images."""
     localrule: True
     conda:
         "../../environment.yml"

@@ -1,12 +1,6 @@
 """From runs to numbers: scores of each run, the metrics table, the verdicts on the claims."""
 
 
-def results_of(wildcards):
-    """What a run leaves behind, for all seeds."""
-    file = "model" if wildcards.name in EXPERIMENT.runs else "images"
-    return [f"{d}/{file}.safetensors" for d in seeds_of(wildcards.name)]
-
-
 rule score:
     """Measure all seeds of one run on its held-out images."""
     input:
@@ -31,13 +25,13 @@ rule score:
 
 
 rule metrics:
+    """Gather the scores of all runs into one table with intervals."""
     input:
         expand("results/scores/{name}.csv", name=[*EXPERIMENT.runs, *EXPERIMENT.baselines]),
     output:
         report("results/metrics.csv", category="Tables", labels={"table": "metrics"}),
     log:
         "logs/metrics.log",
-    """Gather the scores of all runs into one table with intervals."""
     localrule: True
     conda:
         "../../environment.yml"
@@ -48,6 +42,7 @@ rule metrics:
 
 
 rule claims:
+    """Judge the paper's claims by their rules."""
     input:
         roles="results/fig3.json",
         scores=rules.metrics.input,
@@ -57,7 +52,6 @@ rule claims:
         markdown="results/claims.md",
     log:
         "logs/claims.log",
-    """Judge the paper's claims by their rules."""
     localrule: True
     conda:
         "../../environment.yml"

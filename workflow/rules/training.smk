@@ -2,12 +2,12 @@
 
 
 rule configure:
+    """Write the run.json of every run; it is all that a training or a baseline depends on."""
     output:
         expand("results/{run}/run.json", run=RUNS),
         "results/fig3.json",
     log:
         "logs/configure.log",
-    """Write the run.json of every run; it is all that a training or a baseline depends on."""
     localrule: True
     conda:
         "../../environment.yml"
@@ -21,6 +21,7 @@ rule configure:
 rule train:
     """Train one generator; an interrupted training resumes from the checkpoint beside its model."""
     input:
+        files_of,
         run="results/{run}/run.json",
     output:
         model="results/{run}/model.safetensors",
