@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from texnet.artifacts import read_tensors, write_json, write_text
-from texnet.descriptors import LITE_WEIGHTS
+from texnet.artifacts import read_json, read_tensors, write_json, write_text
+from texnet.config import LITE_WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ("results/claims.csv", "results/claims.md", "results/metrics.csv", "figures/fig3.png")
@@ -33,6 +33,9 @@ def between(text: str, name: str, content: str) -> str:
 
 
 def main() -> None:
+    scale = read_json(ROOT / "results" / "fig3.json")["scale"]
+    if scale != "embedded":
+        raise SystemExit(f"results/ is of scale '{scale}'; run `make` for the embedded one first")
     target = ROOT / "expected" / "embedded"
     target.mkdir(exist_ok=True)
     for name in KEPT:

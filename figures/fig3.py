@@ -1,26 +1,14 @@
 """Figure 3: the objective under training and finetuning, and the images at both ends."""
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from style import COLOURS, WIDTH, band, plt, save, show_image
 
+from figures.style import COLOURS, WIDTH, band, curves, plt, save, show_image
 from texnet.artifacts import read_json, read_tensors
 from texnet.config import read_run
 from texnet.data import load_image, square, style_image
-from texnet.tables import read_table
-
-
-def curves(directories: list[Path], column: str) -> np.ndarray:
-    """One curve of ``column`` per directory, or per directory and content image, as rows."""
-    found = defaultdict(list)
-    for directory in directories:
-        for row in read_table(directory / "history.csv"):
-            image = row["content"] if "evaluation" in row else None
-            found[directory, image].append(float(row[column]))
-    return np.array(list(found.values()))
 
 
 def smooth(curve: np.ndarray) -> np.ndarray:
@@ -42,14 +30,18 @@ def main() -> None:
     panels = [["a"] * 3 + ["b"] * 3, list("ccddee"), list("ffgghh")]
     figure, axes = plt.subplot_mosaic(panels, figsize=(WIDTH, 0.98 * WIDTH), layout="constrained")
     for role, name in (("batch", "StyleNet BN"), ("instance", "StyleNet IN")):
-        losses = np.apply_along_axis(smooth, 1, curves(runs(role), "loss"))
-        band(axes["a"], losses, COLOURS[role], name)
+        losses = curves(runs(role), "loss")
+        smoothed = np.apply_along_axis(smooth, 1, losses)
+        first = 1 + (losses.shape[1] - smoothed.shape[1]) / 2
+        band(axes["a"], smoothed, COLOURS[role], name, first)
     starts = {"noise": "from noise", "from_batch": "from BN", "from_instance": "from IN"}
     for role, name in starts.items():
         best = np.minimum.accumulate(curves(runs(role), "objective"), axis=1)
         band(axes["b"], best, COLOURS[role.removeprefix("from_")], name)
-    for key, title in (("a", "training: iteration"), ("b", "finetuning: evaluation of L-BFGS")):
-        axes[key].set(yscale="log", xlabel=f"({key}) {title}", ylabel="objective")
+    axes["a"].set(xlabel="(a) training: iteration", ylabel="objective")
+    axes["b"].set(xlabel="(b) finetuning: evaluation of L-BFGS", ylabel="lowest objective so far")
+    for key in "ab":
+        axes[key].set_yscale("log")
         axes[key].legend()
 
     shown, images = part["content"], read_run(runs("instance")[0] / "run.json").images

@@ -1,8 +1,9 @@
-"""The only plotting code that figures share: colours, panels, byte-reproducible saving."""
+"""The only code that figures share: colours, panels, curves, byte-reproducible saving."""
 
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from texnet.artifacts import write_bytes
+from texnet.tables import read_table
 
 plt.style.use(Path(__file__).with_name("paper.mplstyle"))
 
@@ -35,11 +37,27 @@ def show_image(axes: Axes, image: ArrayLike, title: str) -> None:
     axes.set_xlabel(title, labelpad=3)
 
 
-def band(axes: Axes, curves: NDArray[np.floating], colour: str, label: str) -> None:
-    """Median over the rows of ``curves`` as a line, their range as a band."""
-    x = np.arange(curves.shape[1])
+def band(
+    axes: Axes, curves: NDArray[np.floating], colour: str, label: str, first: float = 0
+) -> None:
+    """Median over the rows of ``curves`` as a line, their range as a band, from x = ``first``."""
+    x = first + np.arange(curves.shape[1])
     axes.fill_between(x, curves.min(0), curves.max(0), color=colour, alpha=0.2, linewidth=0)
     axes.plot(x, np.median(curves, axis=0), color=colour, label=label)
+
+
+def curves(directories: list[Path], column: str) -> NDArray[np.floating]:
+    """One curve of ``column`` per directory, or per directory and content image, as rows.
+
+    L-BFGS may stop before its budget is used: what it reached then stands for the rest.
+    """
+    found = defaultdict(list)
+    for directory in directories:
+        for row in read_table(directory / "history.csv"):
+            image = row["content"] if "evaluation" in row else None
+            found[directory, image].append(float(row[column]))
+    length = max(map(len, found.values()))
+    return np.array([np.pad(c, (0, length - len(c)), mode="edge") for c in found.values()])
 
 
 def save(figure: Figure, out: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from texnet import config
 from texnet.__main__ import _mapping
 from texnet.errors import DataError, UsageError
+from texnet.validation import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = ROOT / "config" / "config.yaml"
@@ -49,7 +50,7 @@ def training(**changes):
 
 def test_committed_schema_is_the_classes():
     committed = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
-    assert committed == config.schema(), "run `make schema` and commit the result"
+    assert committed == schema(config.Experiment), "run `make schema` and commit the result"
 
 
 @pytest.mark.parametrize("files", [[FULL], [FULL, TINY]], ids=["full", "tiny"])
@@ -239,9 +240,24 @@ def test_overrides_change_their_run_alone():
     assert after.training("stylenet_in", 0).optimiser.lr == 0.5
     # What the override does not name stays that of the shared section.
     assert after.training("stylenet_in", 0).optimiser.iterations == 250
-    tuned = experiment(baselines__gatys__objective__style_weight=3)
-    assert tuned.optimisation("gatys", 0).objective.style_weight == 3
+    tuned = experiment(baselines__other={"objective": {"style_weight": 3}})
+    assert tuned.optimisation("other", 0).objective.style_weight == 3
     assert tuned.optimisation("finetune_in", 0).objective.style_weight == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"figures__fig3__instance": "stylenet_bn"}, "fig3.instance is a run with .* 'batch'"),
+        ({"figures__fig3__from_batch": "gatys"}, "from_batch starts from 'noise'"),
+        ({"figures__fig3__noise": "finetune_in"}, "noise starts from 'stylenet_in'"),
+        ({"baselines__gatys__objective__content_weight": 1}, "noise has another objective"),
+        ({"runs__stylenet_bn__images__heldout": ["coffee2.png"]}, "batch has another"),
+    ],
+)
+def test_figure_3_compares_like_with_like(changes, says):
+    with pytest.raises(UsageError, match=says):
+        experiment(**changes)
 
 
 @pytest.mark.parametrize("name", ["stylenet_bn_seed2", "finetune_in_seed0"])

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from texnet import descriptors
-from texnet.descriptors import CONVOLUTIONS, LAYERS, LITE_WEIGHTS, WIDTHS, Descriptor, gram, load
+from texnet.config import LITE_WEIGHTS
+from texnet.descriptors import CONVOLUTIONS, LAYERS, WIDTHS, Descriptor, gram, load
 from texnet.errors import DataError, UsageError
 from texnet.runtime import torchvision
 

@@ -6,14 +6,21 @@ import pytest
 from texnet.statistics import bootstrap
 
 
-def test_value_is_the_mean_of_group_means():
-    interval = bootstrap([[1.0, 3.0], [10.0]])
-    assert interval.value == 6.0 and interval.n == 3
+def coverage(draw, repeats=200):
+    """How often the interval of a table drawn about 0 holds 0."""
+    rng = np.random.default_rng(1)
+    intervals = [bootstrap(draw(rng)) for _ in range(repeats)]
+    return sum(i.low <= 0 <= i.high for i in intervals) / repeats
+
+
+def test_value_is_the_mean():
+    interval = bootstrap([[1.0, 3.0], [10.0, 2.0]])
+    assert interval.value == 4.0 and interval.n == 4
     assert interval.low <= interval.value <= interval.high
 
 
 def test_no_spread_no_interval():
-    interval = bootstrap([[2.0, 2.0], [2.0]])
+    interval = bootstrap([[2.0, 2.0], [2.0, 2.0]])
     assert (interval.low, interval.value, interval.high) == (2.0, 2.0, 2.0)
 
 
@@ -21,7 +28,7 @@ def test_same_interval_every_time():
     assert bootstrap([[1.0, 2.0, 4.0]]) == bootstrap([[1.0, 2.0, 4.0]])
 
 
-def test_width_of_one_group_is_the_standard_error():
+def test_width_of_one_row_is_the_standard_error():
     """Mean of n normals: the 95 % interval is 2 x 1.96 / sqrt(n) wide."""
     values = np.random.default_rng(0).standard_normal(400)
     interval = bootstrap([values])
@@ -29,25 +36,27 @@ def test_width_of_one_group_is_the_standard_error():
     assert interval.high - interval.low == pytest.approx(expected, rel=0.06)
 
 
-def test_coverage_with_many_groups():
-    """A two-stage sample with known mean 0: about 95 of 100 intervals hold it."""
-    rng = np.random.default_rng(1)
-    held = 0
-    for _ in range(150):
-        groups = rng.standard_normal((20, 1)) + 0.5 * rng.standard_normal((20, 5))
-        interval = bootstrap(groups)
-        held += interval.low <= 0 <= interval.high
-    assert 0.88 <= held / 150 <= 0.99
+def test_coverage_with_many_seeds_and_images_that_are_easy_or_hard_for_all():
+    def crossed(rng):
+        seeds, images = rng.standard_normal((15, 1)), rng.standard_normal((1, 15))
+        return seeds + images + 0.5 * rng.standard_normal((15, 15))
+
+    assert 0.88 <= coverage(crossed) <= 0.99
 
 
-def test_groups_count_not_measurements():
-    """A thousand images of two seeds do not make a third seed."""
-    few = bootstrap([[0.0], [1.0]])
-    many = bootstrap([[0.0] * 1000, [1.0] * 1000])
+def test_coverage_with_three_seeds_is_what_the_docstring_admits():
+    assert 0.65 <= coverage(lambda rng: rng.standard_normal((3, 1))) <= 0.85
+    low, high = -1.0, 5.0
+    interval = bootstrap([[low], [1.0], [high]])
+    assert (interval.low, interval.high) == (low, high)
+
+
+def test_more_images_make_no_third_seed():
+    few, many = bootstrap([[0.0], [1.0]]), bootstrap([[0.0] * 100, [1.0] * 100])
     assert (many.low, many.high) == (few.low, few.high) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("groups", [[], [[]], [[1.0], []]])
-def test_nothing_to_resample(groups):
-    with pytest.raises(ValueError, match="at least one group"):
-        bootstrap(groups)
+@pytest.mark.parametrize("values", [[], [[]], [[1.0], []], [[1.0, 2.0], [1.0]]])
+def test_no_table(values):
+    with pytest.raises(ValueError, match="rows of one length"):
+        bootstrap(values)

@@ -24,9 +24,7 @@ def configure(args: argparse.Namespace) -> None:
     experiment = config.parse(config.Experiment, _mapping(args.config), "configuration")
     for name, run in experiment.all_runs().items():
         write_json(args.out / name / "run.json", config.to_json(run))
-    part = {"scale": experiment.scale, "seeds": list(experiment.seeds)}
-    roles = config.to_json(experiment.figures.fig3)
-    write_json(args.out / "fig3.json", {**part, **roles})
+    write_json(args.out / "fig3.json", experiment.figure3())
 
 
 def _mapping(text: str) -> dict:
@@ -74,10 +72,10 @@ def _merge(base: dict, change: dict) -> dict:
 
 
 def schema(args: argparse.Namespace) -> None:
-    from texnet.artifacts import write_text
-    from texnet.config import schema as make
+    from texnet import config, validation
+    from texnet.artifacts import write_json
 
-    write_text(args.out, json.dumps(make(), indent=2) + "\n")
+    write_json(args.out, validation.schema(config.Experiment))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -149,12 +147,15 @@ def stylize(args: argparse.Namespace) -> None:
 
 
 def score(args: argparse.Namespace) -> None:
-    from texnet import metrics, tables
+    from texnet import config, metrics, tables
     from texnet.artifacts import check_writable
 
     check_writable(args.out)
-    device = _device(args.device or "cpu", args.threads)
-    rows = [row for directory in args.runs for row in metrics.score(directory, device)]
+    rows = []
+    for directory in args.runs:
+        run = config.read_run(directory / "run.json")
+        device = _device(args.device or run.device, run.threads)
+        rows += metrics.score(directory, device)
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
 
 
@@ -287,7 +288,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("runs", type=Path, nargs="+", help="directories of finished runs")
     p.add_argument("-o", "--out", type=Path, required=True)
-    computing(p, threads=True)
+    computing(p)
 
     p = verb(
         metrics, "gather scores, with intervals", "results/scores/*.csv -o results/metrics.csv"

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from texnet import config
-from texnet.artifacts import write_tensors, write_text
+from texnet.artifacts import write_tensors
 from texnet.descriptors import CAFFE_MEAN_BGR
 from texnet.errors import DivergenceError, UsageError
 from texnet.losses import Objective
+from texnet.tables import write_table
 from texnet.training import (
     NoiseStream,
-    format_cell,
     heldout_images,
     load_generator,
     objective_of,
@@ -136,13 +136,13 @@ def run_baseline(
         noise = NoiseStream(net.noise_channels, trained.seed)
         with torch.no_grad():
             starts = list(net.to(device)(contents, noise(contents, 0)))
-    images, lines = {}, [",".join(COLUMNS)]
+    images, rows = {}, []
     for name, content, start in zip(run.images.heldout, contents, starts, strict=True):
         targets = objective.content_targets(content[None])
         result = optimise(objective, start.to(device), targets, run.evaluations)
         images |= {f"{name}/start": start, f"{name}/end": result.image}
         for number, values in enumerate(result.trace):
-            lines.append(",".join([name, str(number), *map(format_cell, values)]))
+            rows.append((name, number, *values))
         on_image(name, result)
-    write_text(out.parent / "history.csv", "\n".join(lines) + "\n")
+    write_table(out.parent / "history.csv", COLUMNS, rows)
     write_tensors(out, images, {"format": "texnet-images-1", "run": run.name, "start": run.start})

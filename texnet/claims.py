@@ -1,9 +1,10 @@
 """The paper's claims as measures with rules: a number, an interval, and the verdict they give.
 
-A measure is written so that the paper expects it above a threshold. Its verdict is ``supported``
-when the whole interval lies above, ``contradicted`` when the whole interval lies below,
-``inconclusive`` when the threshold is inside, ``not tested`` when a run it needs was not made. A
-claim with several measures is supported only if all of them are, contradicted if any of them is.
+Every measure is a factor (BN's value over IN's, say), averaged geometrically, that the paper
+expects above a threshold. Its verdict is ``supported`` when the whole interval lies above the
+threshold, ``contradicted`` when it lies below, ``inconclusive`` when the threshold is inside,
+``not tested`` when a run it needs was not made. A claim is supported only if all of its measures
+are, and contradicted if any of them is. Measures for information have a verdict but no vote.
 """
 
 from __future__ import annotations
@@ -50,8 +51,17 @@ class Evidence:
     roles: Mapping[str, str]
 
     def of(self, role: str, metric: str) -> Mapping[int, Mapping[str, float]]:
-        """A metric of the run that plays ``role``; KeyError where it was not measured."""
-        return self.scores[self.roles[role], metric]
+        """A metric of the run that plays ``role``, by seed and image."""
+        try:
+            return self.scores[self.roles[role], metric]
+        except KeyError:
+            raise DataError(f"run '{self.roles[role]}' has no metric '{metric}'") from None
+
+    def has(self, role: str) -> bool:
+        """Whether the run that plays ``role`` was made and scored."""
+        run = self.roles[role]
+        trained = role not in ("instance", "batch") or run in self.histories
+        return trained and any(name == run for name, _ in self.scores)
 
 
 def by_run(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
@@ -62,23 +72,34 @@ def by_run(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, flo
     return {key: dict(value) for key, value in scores.items()}
 
 
-Groups = list[list[float]]
+Table = list[list[float]]
+"""Logarithms to base 10 of a factor: a row per seed, a column per image."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One checkable number of a claim, with what the paper expects of it."""
+    """One checkable factor of a claim, with what the paper expects of it."""
 
     claim: str
     measure: str
     threshold: float
+    """The factor above which the paper expects it."""
     roles: tuple[str, ...]
-    values: Callable[[Evidence], Groups]
-    """Measurements by seed; KeyError means that something it needs was not run."""
+    """The parts in figure 3 whose runs it reads."""
+    values: Callable[[Evidence], Table]
+    votes: bool = True
+    """Whether the claim's verdict depends on it."""
 
     @property
     def expected(self) -> str:
-        return f"> {self.threshold:g}"
+        return f"> {self.threshold:g}" if self.votes else "(for information)"
+
+    def interval(self, evidence: Evidence) -> Interval | None:
+        """The factor with its interval; None where a run is missing."""
+        if not all(evidence.has(role) for role in self.roles):
+            return None
+        logs = bootstrap(self.values(evidence))
+        return Interval(10**logs.value, 10**logs.low, 10**logs.high, logs.n)
 
 
 def verdict(interval: Interval | None, threshold: float) -> str:
@@ -100,59 +121,59 @@ def combine(verdicts: Sequence[str]) -> str:
     return "supported"
 
 
-def decades(high: float, low: float) -> float:
-    """How many factors of ten ``high`` is above ``low``."""
-    return math.log10(high / low)
+Images = Mapping[int, Mapping[str, float]]
+"""A number by seed and by content image."""
 
 
-def _paired(
-    evidence: Evidence,
-    parts: Sequence[tuple[str, str]],
-    value: Callable[..., float],
-) -> Groups:
-    """``value`` of some (role, metric) measurements, for each image within each seed."""
-    tables = [evidence.of(role, metric) for role, metric in parts]
-    return [
-        [value(*(table[seed][content] for table in tables)) for content in tables[0][seed]]
-        for seed in sorted(tables[0])
-    ]
+def log_ratio(above: Images, below: Images) -> Table:
+    """Logarithm of ``above / below`` for each seed and image; both hold the same ones."""
+    shape = [(seed, list(images)) for seed, images in sorted(above.items())]
+    if shape != [(seed, list(images)) for seed, images in sorted(below.items())]:
+        raise DataError("two runs were scored on other seeds or images; score them again")
+    return [[math.log10(above[s][c] / below[s][c]) for c in images] for s, images in shape]
 
 
-def _best(evidence: Evidence, content: str) -> float:
-    """The lowest objective that any optimisation reached for an image: stands for the optimum."""
-    return min(
-        table[content]
-        for role in ("noise", "from_instance", "from_batch")
-        for table in evidence.of(role, "objective").values()
-    )
+def ratio(above: tuple[str, str], below: tuple[str, str]) -> Callable[[Evidence], Table]:
+    """A measure: one (role, metric) over another, image by image."""
+    return lambda evidence: log_ratio(evidence.of(*above), evidence.of(*below))
 
 
-def _gaps(evidence: Evidence, role: str, metric: str) -> dict[int, dict[str, float]]:
-    """Objective above the best known one, relative to it, by seed and image."""
+def gap_to_best(evidence: Evidence, role: str) -> Images:
+    """Objective at the start of a baseline above the lowest that any of them reached, by image."""
+    optimised = [evidence.of(r, "objective") for r in ("noise", "from_batch", "from_instance")]
     return {
-        seed: {c: max(value / _best(evidence, c) - 1, 1e-6) for c, value in images.items()}
-        for seed, images in evidence.of(role, metric).items()
+        seed: {
+            content: value - min(t[content] for run in optimised for t in run.values())
+            for content, value in images.items()
+        }
+        for seed, images in evidence.of(role, "objective_start").items()
     }
 
 
-def _gap_ratio(higher: tuple[str, str], lower: tuple[str, str]) -> Callable[[Evidence], Groups]:
-    def values(evidence: Evidence) -> Groups:
-        a, b = _gaps(evidence, *higher), _gaps(evidence, *lower)
-        return [[decades(a[s][c], b[s][c]) for c in a[s]] for s in sorted(a)]
+FLOOR = 0.01
 
-    return values
+
+def gap_to_gatys(evidence: Evidence, role: str) -> Images:
+    """Objective above Gatys' result from noise, relative to it; at least 1 %, to have a ratio."""
+    gatys = evidence.of("noise", "objective")
+    return {
+        seed: {c: max(value / gatys[seed][c] - 1, FLOOR) for c, value in images.items()}
+        for seed, images in evidence.of(role, "objective").items()
+    }
 
 
 def _curves(evidence: Evidence) -> list[tuple[Sequence[float], Sequence[float]]]:
     batch = evidence.histories[evidence.roles["batch"]]
     instance = evidence.histories[evidence.roles["instance"]]
+    if sorted(batch) != sorted(instance):
+        raise DataError("the trainings with BN and IN were made for other seeds")
     return [(batch[seed], instance[seed]) for seed in sorted(batch)]
 
 
-def area_between(evidence: Evidence) -> Groups:
-    """Mean over iterations of log10 (BN / IN), per seed; both see the same batches."""
+def mean_ratio(evidence: Evidence) -> Table:
+    """BN over IN at each iteration, averaged; both see the same batches."""
     return [
-        [sum(decades(b, i) for b, i in zip(bn, in_, strict=True)) / len(bn)]
+        [sum(math.log10(b / i) for b, i in zip(bn, in_, strict=True)) / len(bn)]
         for bn, in_ in _curves(evidence)
     ]
 
@@ -163,25 +184,24 @@ def tail(curve: Sequence[float]) -> float:
     return sum(last) / len(last)
 
 
-def final_ratio(evidence: Evidence) -> Groups:
-    """log10 (BN / IN) of the objective over the last tenth of training, per seed."""
-    return [[decades(tail(bn), tail(in_))] for bn, in_ in _curves(evidence)]
+def final_ratio(evidence: Evidence) -> Table:
+    """BN over IN, each averaged over the last tenth of training."""
+    return [[math.log10(tail(bn) / tail(in_))] for bn, in_ in _curves(evidence)]
 
 
-def speed_up(evidence: Evidence) -> Groups:
-    """Iterations of the whole run over iterations after which IN stays at BN's final level.
+def first_below(curve: Sequence[float], level: float) -> int:
+    """Iterations until a running mean, over a tenth of the curve, is first at most ``level``."""
+    window = max(1, len(curve) // 10)
+    means = (sum(curve[i - window : i]) / window for i in range(window, len(curve) + 1))
+    return next(i for i, mean in enumerate(means, start=window) if mean <= level)
 
-    The level is BN's mean over the last tenth; IN reaches it when its mean over a window as long
-    first does. Where it never does, the ratio is below 1: the level over IN's own final value.
-    """
+
+def speed_up(evidence: Evidence) -> Table:
+    """Iterations of BN over iterations of IN to the worse of their two final objectives."""
     ratios = []
     for bn, in_ in _curves(evidence):
-        level, window = tail(bn), max(1, len(bn) // 10)
-        reached = next(
-            (i for i in range(window, len(in_) + 1) if sum(in_[i - window : i]) / window <= level),
-            None,
-        )
-        ratios.append([len(bn) / reached if reached else level / tail(in_)])
+        level = max(tail(bn), tail(in_))
+        ratios.append([math.log10(first_below(bn, level) / first_below(in_, level))])
     return ratios
 
 
@@ -192,37 +212,60 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
     "C4": ("IN comes closer than BN to generation by optimisation", "Fig. 4, section 1"),
 }
 
+TRAINED = ("batch", "instance")
+TUNED = ("from_batch", "from_instance")
+
+
+def of_trained(metric: str) -> Callable[[Evidence], Table]:
+    return ratio(("batch", metric), ("instance", metric))
+
+
+def of_tuned(metric: str) -> Callable[[Evidence], Table]:
+    return ratio(("from_batch", metric), ("from_instance", metric))
+
+
+def of_gaps(gap: Callable[[Evidence, str], Images], above: str, below: str) -> Callable:
+    return lambda evidence: log_ratio(gap(evidence, above), gap(evidence, below))
+
+
 MEASURES: tuple[Measure, ...] = (
-    Measure("C1", "decades of BN over IN, training objective, mean over iterations", 0,
-            ("batch", "instance"), area_between),
-    Measure("C1", "decades of BN over IN, training objective, last tenth", 0,
-            ("batch", "instance"), final_ratio),
-    Measure("C1", "iterations of BN per iteration of IN to BN's final objective", 1,
-            ("batch", "instance"), speed_up),
-    Measure("C1", "decades of BN over IN, objective on held-out images", 0,
-            ("batch", "instance"),
-            lambda e: _paired(e, [("batch", "objective"), ("instance", "objective")], decades)),
-    Measure("C2", "decades of gap to the best known optimum, noise start over BN start",
-            math.log10(2), ("noise", "from_batch"),
-            _gap_ratio(("noise", "objective_start"), ("from_batch", "objective_start"))),
-    Measure("C2", "decades of gap to the best known optimum, BN start over IN start", 0,
-            ("from_batch", "from_instance"),
-            _gap_ratio(("from_batch", "objective_start"), ("from_instance", "objective_start"))),
-    Measure("C3", "decades of pixel change by finetuning, BN over IN", 0,
-            ("from_batch", "from_instance"),
-            lambda e: _paired(e, [("from_batch", "moved_pixels"),
-                                  ("from_instance", "moved_pixels")], decades)),
-    Measure("C3", "decades of perceptual change by finetuning, BN over IN", 0,
-            ("from_batch", "from_instance"),
-            lambda e: _paired(e, [("from_batch", "moved_features"),
-                                  ("from_instance", "moved_features")], decades)),
-    Measure("C4", "decades of gap to converged optimisation on held-out images, BN over IN", 0,
-            ("batch", "instance", "noise"),
-            _gap_ratio(("batch", "objective"), ("instance", "objective"))),
-    Measure("C4", "decades of texture loss on held-out images, BN over IN", 0,
-            ("batch", "instance"),
-            lambda e: _paired(e, [("batch", "texture"), ("instance", "texture")], decades)),
-)  # fmt: skip
+    Measure("C1", "training objective, BN over IN, mean over iterations", 1, TRAINED, mean_ratio),
+    Measure("C1", "training objective, BN over IN, last tenth", 1, TRAINED, final_ratio),
+    Measure("C1", "iterations to an objective that both reach, BN over IN", 1, TRAINED, speed_up),
+    Measure("C1", "objective on held-out images, BN over IN", 1, TRAINED, of_trained("objective")),
+    Measure(
+        "C2",
+        "gap of the start to the best known objective, noise over BN",
+        2,
+        ("noise", *TUNED),
+        of_gaps(gap_to_best, "noise", "from_batch"),
+    ),
+    Measure(
+        "C2",
+        "gap of the start to the best known objective, BN over IN",
+        1,
+        ("noise", *TUNED),
+        of_gaps(gap_to_best, "from_batch", "from_instance"),
+    ),
+    Measure("C3", "change of pixels by finetuning, BN over IN", 1, TUNED, of_tuned("moved_pixels")),
+    Measure("C3", "perceptual change, BN over IN", 1, TUNED, of_tuned("moved_features")),
+    Measure(
+        "C4",
+        "gap to Gatys' result on held-out images, BN over IN",
+        1,
+        (*TRAINED, "noise"),
+        of_gaps(gap_to_gatys, "batch", "instance"),
+    ),
+    Measure("C4", "texture loss on held-out images, BN over IN", 1, TRAINED, of_trained("texture")),
+    Measure(
+        "C4",
+        "content loss on held-out images, BN over IN",
+        1,
+        TRAINED,
+        of_trained("content"),
+        votes=False,
+    ),
+)
 
 
 def gather(roles: Path, scores: Iterable[Path], histories: Iterable[Path]) -> Evidence:
@@ -249,31 +292,26 @@ def judge(evidence: Evidence) -> list[tuple[object, ...]]:
     """Rows of ``claims.csv``."""
     rows: list[tuple[object, ...]] = []
     for m in MEASURES:
-        claim, where = CLAIMS[m.claim]
-        try:
-            i: Interval | None = bootstrap(m.values(evidence))
-        except KeyError:
-            i = None
+        i = m.interval(evidence)
         numbers = (i.value, i.low, i.high, i.n) if i else (None, None, None, 0)
-        runs = " ".join(evidence.roles.get(role, role) for role in m.roles)
+        runs = " ".join(evidence.roles[role] for role in m.roles)
         found = verdict(i, m.threshold)
-        rows.append((m.claim, claim, where, m.measure, m.expected, *numbers, found, runs))
+        rows.append((m.claim, *CLAIMS[m.claim], m.measure, m.expected, *numbers, found, runs))
     return rows
 
 
 def markdown(rows: Sequence[Sequence[object]]) -> str:
     """The claims as a Markdown table: each with its verdict, each measure with its numbers."""
-    lines = [
-        "| claim | measure | expected | value [95 % interval] | verdict |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| claim | factor | expected | value [interval] | verdict |", "|---|---|---|---|---|"]
     for claim, (text, where) in CLAIMS.items():
         mine = [dict(zip(CLAIM_COLUMNS, row, strict=True)) for row in rows if row[0] == claim]
-        whole = combine([m["verdict"] for m in mine])
+        voting = {m.measure for m in MEASURES if m.votes}
+        whole = combine([m["verdict"] for m in mine if m["measure"] in voting])
         lines.append(f"| **{claim}** {text} ({where}) | | | | **{whole}** |")
         for m in mine:
             value = ""
             if m["value"] is not None:
-                value = f"{m['value']:.3g} [{m['ci_low']:.3g}, {m['ci_high']:.3g}], n = {m['n']}"
-            lines.append(f"| | {m['measure']} | {m['expected']} | {value} | {m['verdict']} |")
+                value = f"{m['value']:.2f} [{m['ci_low']:.2f}, {m['ci_high']:.2f}], n = {m['n']}"
+            said = m["verdict"] if m["measure"] in voting else ""
+            lines.append(f"| | {m['measure']} | {m['expected']} | {value} | {said} |")
     return "\n".join(lines) + "\n"

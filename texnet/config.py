@@ -1,19 +1,16 @@
 """What a run is: frozen dataclasses, validated, the one source of every hyper-parameter.
 
-A :class:`Training` or :class:`Optimisation` is complete: written as ``run.json`` it is all that
-``texnet train`` or ``texnet optimize`` needs. An :class:`Experiment` is the configuration of the
-workflow (``config/*.yaml``), from which the runs of every name and seed follow. The JSON schema in
-``workflow/schemas`` is generated from these classes.
+A :class:`Training` or :class:`Optimisation`, written as ``run.json``, is all that ``texnet train``
+or ``texnet optimize`` needs. They follow from an :class:`Experiment`, ``config/*.yaml``.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,15 +18,15 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     create_model,
 )
 from pydantic.dataclasses import dataclass
 
 from texnet.artifacts import read_json
-from texnet.errors import UsageError
+from texnet.validation import Section, explain, parse
 
+LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safetensors"
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$")]
@@ -293,13 +290,43 @@ class Experiment:
                 make(name, self.seeds[0])
             except ValidationError as error:
                 kind = "runs" if name in self.runs else "baselines"
-                problem = _explain(error.errors()[0], Experiment)
+                problem = explain(error.errors()[0], Experiment)
                 raise ValueError(f"{kind}.{name}: {problem}") from error
         known = {"instance": self.runs, "batch": self.runs, "content": self.images.heldout}
         for key, name in dataclasses.asdict(self.figures.fig3).items():
             names = known.get(key, self.baselines)
             if name not in names:
                 raise ValueError(f"figures.fig3.{key} is '{name}'; use one of {', '.join(names)}")
+        self._check_figure3()
+
+    def _check_figure3(self) -> None:
+        """The parts are what their names say, and they are measured by one objective."""
+        part, seed = self.figures.fig3, self.seeds[0]
+        for key in ("instance", "batch"):
+            norm = self.training(getattr(part, key), seed).generator.norm
+            if norm != key:
+                raise ValueError(f"figures.fig3.{key} is a run with generator.norm '{norm}'")
+        starts = {"noise": "noise", "from_instance": part.instance, "from_batch": part.batch}
+        for key, start in starts.items():
+            found = self.baselines[getattr(part, key)].start
+            if found != start:
+                raise ValueError(f"figures.fig3.{key} starts from '{found}', wanted '{start}'")
+        measured = {}
+        for key in ("instance", "batch", *starts):
+            name = getattr(part, key)
+            run = self._makers()[name](name, seed)
+            i = run.images
+            measured[key] = (run.objective, i.style, i.style_size, i.heldout, i.heldout_size)
+        if other := [key for key in measured if measured[key] != measured["instance"]]:
+            raise ValueError(
+                f"figures.fig3.{other[0]} has another objective, style or held-out images than "
+                "figures.fig3.instance: their numbers would not compare"
+            )
+
+    def figure3(self) -> dict[str, Any]:
+        """The content of ``results/fig3.json``: scale, seeds, and which run plays which part."""
+        parts = dataclasses.asdict(self.figures.fig3)
+        return {"scale": self.scale, "seeds": list(self.seeds), **parts}
 
     def training(self, name: str, seed: int) -> Training:
         """The complete training ``name`` with ``seed``."""
@@ -340,45 +367,27 @@ class Experiment:
         return trainings | dict.fromkeys(self.baselines, self.optimisation)
 
 
-Section = TypeVar("Section")
-
-
 def _merge(base: Section, change: BaseModel) -> Section:
     return dataclasses.replace(base, **change.model_dump(exclude_unset=True))
-
-
-def parse(cls: type[Section], content: Mapping[str, Any], source: str) -> Section:
-    """Validate ``content`` as ``cls``; UsageError names ``source`` and the first bad key."""
-    try:
-        return TypeAdapter(cls).validate_python(content)
-    except ValidationError as error:
-        raise UsageError(f"{source}: {_explain(error.errors()[0], cls)}") from error
-
-
-def _explain(problem: Mapping[str, Any], cls: type) -> str:
-    """One line for one of pydantic's errors: the key, what was found, what was wanted."""
-    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        classes = [schema(cls), *schema(cls).get("$defs", {}).values()]
-        known = sorted({name for c in classes for name in c.get("properties", {})})
-        close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "config/README.md lists the keys"
-        return f"unknown key '{key}'; {hint}"
-    if problem["type"] == "missing":
-        return f"key '{key}' is missing; config/README.md says what it holds"
-    message = problem["msg"].removeprefix("Value error, ").replace(" after validation", "")
-    message = message.replace("valid tuple", "list").replace("Keys should", "its keys should")
-    message = re.sub(r"a (valid )?dictionary( or .*)?$", "a section with keys", message)
-    message = re.sub("^(Input|String|Tuple|Dictionary) should", "it should", message)
-    if not key or problem["type"] == "value_error":
-        return f"'{key}': {message}" if key else message
-    return f"'{key}' is {problem['input']!r:.80}; {message}"
 
 
 def read_run(path: Path) -> Training | Optimisation:
     """The run in a ``run.json``."""
     content = read_json(Path(path))
     return parse(Optimisation if "start" in content else Training, content, str(path))
+
+
+def weights_file(descriptor: Descriptor) -> Path | None:
+    """Where a descriptor's weights are looked for; None for untrained filters.
+
+    The key ``descriptor.weights``; else, for vgg19, the environment variable ``TEXNET_WEIGHTS`` or
+    ``resources/vgg19.safetensors``; for vgg19_lite the file in the repository.
+    """
+    if descriptor.weights or descriptor.name == "random":
+        return Path(descriptor.weights) if descriptor.weights else None
+    if descriptor.name == "vgg19_lite":
+        return LITE_WEIGHTS
+    return Path(os.environ.get("TEXNET_WEIGHTS") or "resources/vgg19.safetensors")
 
 
 def to_json(run: Training | Optimisation) -> dict[str, Any]:
@@ -389,11 +398,3 @@ def to_json(run: Training | Optimisation) -> dict[str, Any]:
 def digest(run: Training | Optimisation) -> str:
     """Eight hexadecimal digits that identify a run."""
     return hashlib.sha256(json.dumps(to_json(run), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def schema(cls: type = Experiment) -> dict[str, Any]:
-    """JSON schema (2020-12) of a configuration class."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **TypeAdapter(cls).json_schema(),
-    }

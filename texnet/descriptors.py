@@ -16,7 +16,6 @@ what the weights were trained with (authors' code, master branch, ``src/utils.lu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from texnet import config
 from texnet.artifacts import read_tensors, sha256
 from texnet.errors import DataError, MissingError, UsageError
 
@@ -41,7 +41,6 @@ WIDTHS: Mapping[str, tuple[int, ...]] = {
 }
 LAST_LAYER: Mapping[str, str] = {"vgg19": "relu5_4", "vgg19_lite": "relu5_1", "random": "relu5_1"}
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safetensors"
 
 
 class Descriptor(nn.Module):
@@ -148,7 +147,7 @@ def load(
     if name == "random":
         initialise(descriptor, torch.Generator().manual_seed(0))
     else:
-        path = Path(weights) if weights else default_weights(name)
+        path = Path(weights or config.weights_file(config.Descriptor(name=name)))
         if checksum and path.is_dir():
             raise UsageError(f"{path}: is a directory; a checksum can only be that of a file")
         if checksum and path.is_file() and (found := sha256(path)) != checksum:
@@ -176,15 +175,6 @@ def initialise(descriptor: Descriptor, generator: torch.Generator) -> None:
     for convolution in descriptor.convolutions.values():
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=generator)
         nn.init.zeros_(convolution.bias)
-
-
-def default_weights(name: str) -> Path:
-    """Where the weights of a descriptor are looked for when the configuration names no file."""
-    if name == "vgg19_lite":
-        return LITE_WEIGHTS
-    if named := os.environ.get("TEXNET_WEIGHTS"):
-        return Path(named)
-    return Path("resources") / f"{name}.safetensors"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ VGG-19's size and its balance between layers, and content losses are a quarter o
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections import deque
@@ -24,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from texnet.artifacts import sha256, write_bytes, write_tensors
+from texnet.artifacts import sha256, write_tensors
 from texnet.data import fit, images_under, read_image, resize
 from texnet.descriptors import LAST_LAYER, LAYERS, WIDTHS, Descriptor, initialise, load
 
@@ -103,7 +102,6 @@ def distil(
     settings: Settings,
     *,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, shares: None,
-    checkpoint: Path | None = None,
 ) -> tuple[Descriptor, Readouts]:
     """Train a student of ``teacher`` on views of ``images``.
 
@@ -115,7 +113,6 @@ def distil(
         images: training images (3, H, W).
         settings: see :class:`Settings`.
         on_step: called after each step with its number and the unexplained share per layer.
-        checkpoint: where the state is kept every 200 steps, and read from if it exists.
 
     Returns the student, its channels scaled, and the readouts that match it.
     """
@@ -131,17 +128,10 @@ def distil(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05
     )
-    start, seen = 0, deque(maxlen=settings.memory)
-    if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        student.load_state_dict(state["student"])
-        readouts.load_state_dict(state["readouts"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        start = state["step"]
-    for step in range(start, settings.steps):
+    seen: deque = deque(maxlen=settings.memory)
+    for step in range(settings.steps):
         rng = np.random.Generator(np.random.Philox(key=[settings.seed, step]))
-        if step % settings.reuse == 0 or not seen:
+        if step % settings.reuse == 0:
             chosen = rng.integers(len(images), size=settings.batch)
             views = torch.stack([augmented_crop(images[i], settings.size, rng) for i in chosen])
             offset = tuple(int(i) for i in rng.integers(max(STRIDES.values()), size=2))
@@ -166,17 +156,6 @@ def distil(
         optimiser.step()
         schedule.step()
         on_step(step + 1, {layer: share.item() for layer, share in shares.items()})
-        if checkpoint and (step + 1) % 200 == 0:
-            state = {
-                "student": student.state_dict(),
-                "readouts": readouts.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-                "step": step + 1,
-            }
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            write_bytes(checkpoint, buffer.getvalue())
     with torch.no_grad():
         for layer, readout in readouts.items():
             readout.bias *= scales[layer]
@@ -262,11 +241,8 @@ def run(
     images = [read_image(f) for i, f in enumerate(files) if i % HELD_OUT]
     images = [fit(image, 512) if max(image.shape) > 512 else image for image in images]
     network = load("vgg19", DISTILLED_LAYERS, weights=teacher).to(memory_format=torch.channels_last)
-    checkpoint = out.with_suffix(".checkpoint.pt")
-    student, readouts = distil(network, images, settings, on_step=on_step, checkpoint=checkpoint)
-    r2 = publish(teacher, network, student, readouts, folders, out, settings, note)
-    checkpoint.unlink(missing_ok=True)
-    return r2
+    student, readouts = distil(network, images, settings, on_step=on_step)
+    return publish(teacher, network, student, readouts, folders, out, settings, note)
 
 
 @torch.no_grad()
@@ -298,9 +274,9 @@ def publish(
         "r2": json.dumps({layer: round(value, 4) for layer, value in r2.items()}),
         "settings": json.dumps(asdict(settings)),
         "command": f"texnet distill --teacher {teacher.name} --images {names}"
-        f" --steps {settings.steps} --seed {settings.seed} --out {out.name}",
+        f" --steps {settings.steps} --seed {settings.seed} --threads {torch.get_num_threads()}"
+        f" --out {out.name}",
         "torch": torch.__version__,
-        "threads": str(torch.get_num_threads()),
     }
     tensors = {f"conv{k.partition('.')[2]}": v.half() for k, v in student.state_dict().items()}
     write_tensors(out, tensors, metadata)

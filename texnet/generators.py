@@ -16,7 +16,6 @@ from texnet import config
 from texnet.errors import UsageError
 
 EPS = 1e-5  # authors' InstanceNormalization.lua and Torch7's SpatialBatchNormalization
-Norm = Literal["instance", "batch", "instance_first", "lrn_first", "none"]
 
 
 class CrossChannelNorm(nn.Module):
@@ -32,7 +31,7 @@ class CrossChannelNorm(nn.Module):
         return images / (1 + 1e-4 * energy) ** 0.75
 
 
-def normalisation(norm: Norm, channels: int) -> nn.Module:
+def normalisation(norm: config.Norm, channels: int) -> nn.Module:
     """The layer that follows a convolution: IN (eq. 12), BN (eq. 13) or nothing.
 
     IN and BN have a learnt scale and bias; IN acts alike in training and at test time, BN uses its
@@ -48,7 +47,7 @@ def normalisation(norm: Norm, channels: int) -> nn.Module:
 class Residual(nn.Module):
     """Two 3x3 convolutions around a skip; no ReLU after the sum (authors' johnson.lua)."""
 
-    def __init__(self, channels: int, norm: Norm) -> None:
+    def __init__(self, channels: int, norm: config.Norm) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.ReplicationPad2d(1),
@@ -70,7 +69,8 @@ class StyleNet(nn.Module):
     A 9x9 convolution, two strided ones, residual blocks, two transposed convolutions and a last 3x3
     convolution; replication padding; normalisation and ReLU after all but the last; no tanh.
     1,672,323 parameters with the defaults. The authors' network emits Caffe units (0-255 minus the
-    mean); ours emits [0, 1] around 1/2, which changes the scale of the last layer only.
+    mean); ours emits [0, 1] around 1/2. From the same weights that is 255 times the contrast, so
+    their learning rates do not carry over.
 
     Args:
         norm: ``instance`` or ``batch`` throughout; ``batch`` with IN (``instance_first``) or LRN
@@ -90,7 +90,7 @@ class StyleNet(nn.Module):
 
     def __init__(
         self,
-        norm: Norm = "instance",
+        norm: config.Norm = "instance",
         width: int = 32,
         blocks: int = 5,
         noise_channels: int = 0,

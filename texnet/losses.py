@@ -54,13 +54,13 @@ def content_loss(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Half the sum of squared differences of neighbours, (B,), of images in [0, 1].
+    """Half the sum of squared forward differences, (B,), of images in [0, 1].
 
-    Its gradient is the authors' ``TVLoss`` module; their images are in 0-255, so a weight of theirs
-    is worth 255² of ours.
+    Its gradient is that of the authors' ``TVLoss`` module, which leaves out the last row and column
+    altogether. Their images are in 0-255, so a weight of theirs is worth 255² of ours.
     """
-    rows = images[..., 1:, :] - images[..., :-1, :]
-    columns = images[..., :, 1:] - images[..., :, :-1]
+    corner = images[..., :-1, :-1]
+    rows, columns = images[..., 1:, :-1] - corner, images[..., :-1, 1:] - corner
     return 0.5 * (rows.square().sum((1, 2, 3)) + columns.square().sum((1, 2, 3)))
 
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals for few seeds with a few images each."""
+"""Bootstrap intervals for a few seeds, each measured on the same few images."""
 
 from __future__ import annotations
 
@@ -23,34 +23,31 @@ class Interval:
 
 
 def bootstrap(
-    groups: Sequence[Sequence[float]], *, level: float = LEVEL, seed: int = 0
+    values: Sequence[Sequence[float]], *, level: float = LEVEL, seed: int = 0
 ) -> Interval:
-    """Mean of group means, with a two-stage percentile bootstrap interval.
+    """Mean of a table (seeds, images), with a percentile bootstrap interval.
 
-    Groups (seeds) are resampled with replacement, then the measurements within each: measurements
-    of one seed share a trained network and are not independent. With a single group only the
-    measurements are resampled; with three seeds the interval hardly reaches beyond their range,
-    which is a limit of any bootstrap over three.
+    Seeds and images are crossed: every seed is measured on the same images. Each draw resamples
+    rows and columns, so an easy image is easy for all seeds of the draw. A factor with one level is
+    not resampled. With three seeds and one column the interval is the range of the three: it leaves
+    out a threshold when all three lie on one side, which happens by chance once in four (once in
+    eight on a given side), and its nominal 95 % cover about 75 %.
 
     Args:
-        groups: one non-empty sequence of finite measurements per seed.
+        values: finite measurements, one row per seed and one column per image.
         level: coverage aimed at.
         seed: of the resampling.
 
     Raises:
-        ValueError: no group, or an empty one.
+        ValueError: no measurement, or rows of unequal length.
     """
-    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
-    if not arrays or any(a.size == 0 for a in arrays):
-        raise ValueError("bootstrap needs at least one group and no empty group")
+    lengths = {len(row) for row in values}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"bootstrap needs rows of one length, got lengths {sorted(lengths)}")
+    table = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    means = np.stack(
-        [a[rng.integers(a.size, size=(DRAWS, a.size))].mean(1) for a in arrays], axis=1
-    )
-    # Each draw of the outer stage takes its own inner resample of every group it picks.
-    picks = rng.integers(len(arrays), size=(DRAWS, len(arrays)))
-    rows = rng.integers(DRAWS, size=picks.shape)
-    draws = means[rows, picks].mean(1)
+    rows = rng.integers(table.shape[0], size=(DRAWS, table.shape[0], 1))
+    columns = rng.integers(table.shape[1], size=(DRAWS, 1, table.shape[1]))
+    draws = table[rows, columns].mean((1, 2))
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    value = float(np.mean([a.mean() for a in arrays]))
-    return Interval(value, float(low), float(high), sum(a.size for a in arrays))
+    return Interval(float(table.mean()), float(low), float(high), table.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import time
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from texnet import config, descriptors, generators
-from texnet.artifacts import read_tensors, write_bytes, write_tensors, write_text
+from texnet.artifacts import read_tensors, write_bytes, write_tensors
 from texnet.data import ContentCrops, load_image, square, style_image, write_image_grid
 from texnet.errors import DataError, DivergenceError
 from texnet.losses import Objective
+from texnet.sources import digest
+from texnet.tables import write_table
 
 FORMAT = "texnet-generator-1"
 NOISE_STREAM = 2**62  # keeps the noise's keys apart from those of the content crops
@@ -60,8 +63,9 @@ def train(
 ) -> None:
     """Train ``run`` and write ``out`` (safetensors), ``history.csv`` and ``samples.png`` beside it.
 
-    An interrupted training goes on from its last checkpoint, a side file named after the run's
-    digest. Batch ``i`` depends on the seed and ``i`` alone, so every generator sees the same data.
+    An interrupted training goes on from its last checkpoint, a side file named after all that the
+    training depends on. Batch ``i`` depends on the seed and ``i`` alone: every generator sees the
+    same data.
 
     Raises:
         DivergenceError: a term is not finite; the last checkpoint before it is kept.
@@ -78,7 +82,10 @@ def train(
     heldout = heldout_images(run.images).to(device)
     heldout_targets = objective.content_targets(heldout)
 
-    checkpoint = out.parent / f"checkpoint-{config.digest(run)}.pt"
+    # Another run, other code or other pictures and weights than those of a checkpoint start afresh.
+    made_of = fingerprint(*contents, heldout, *objective.buffers(), *objective.parameters())
+    name = f"checkpoint-{config.digest(run)}-{digest('training')}-{made_of}.pt"
+    checkpoint = out.parent / name
     state = {"net": net, "adam": adam, "schedule": schedule}
     first, rows = restore(checkpoint, state, device)
     pending, started = [], time.perf_counter() - (rows[-1][1] if rows else 0.0)
@@ -107,8 +114,7 @@ def train(
             pending.clear()
             save_checkpoint(checkpoint, state, iteration, rows)
 
-    lines = [",".join(COLUMNS), *(",".join(format_cell(cell) for cell in row) for row in rows)]
-    write_text(out.parent / "history.csv", "\n".join(lines) + "\n")
+    write_table(out.parent / "history.csv", COLUMNS, rows)
     with torch.no_grad():
         write_image_grid(out.parent / "samples.png", net.eval()(heldout, noise(heldout, 0)))
     save_generator(out, net, run, final_objective=rows[-1][2])
@@ -145,9 +151,12 @@ def finite(pending: list[tuple[int, float, Tensor]], checkpoint: Path) -> list[l
     return rows
 
 
-def format_cell(cell: float | int | None) -> str:
-    """A CSV cell: nothing for None, integers as they are, floats with nine significant digits."""
-    return "" if cell is None else str(cell) if isinstance(cell, int) else f"{cell:.9g}"
+def fingerprint(*tensors: Tensor) -> str:
+    """Eight hexadecimal digits that identify the values of some tensors."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:8]
 
 
 def save_checkpoint(path: Path, state: dict, iteration: int, rows: list[list]) -> None:

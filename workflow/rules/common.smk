@@ -29,10 +29,10 @@ def seeds_of(name):
 def files_of(wildcards):
     """Weights and images of a run that are files (photographs and exemplars have no suffix)."""
     run = RUNS[wildcards.run]
-    lite = "data/vgg19_lite.safetensors" if run.descriptor.name == "vgg19_lite" else None
+    weights = schema.weights_file(run.descriptor)
     names = [run.images.style, *run.images.contents, *run.images.heldout]
     images = [name for name in names if PurePath(name).suffix]
-    return [file for file in (run.descriptor.weights or lite, *images) if file]
+    return [str(weights), *images] if weights else images
 
 
 def start_model(wildcards):

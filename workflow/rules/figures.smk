@@ -5,6 +5,21 @@ FIGURE3_TRAININGS = [FIGURE3.instance, FIGURE3.batch]
 FIGURE3_BASELINES = [FIGURE3.noise, FIGURE3.from_instance, FIGURE3.from_batch]
 
 
+rule roles3:
+    """Write which run plays which part in figure 3 and its claims."""
+    output:
+        "results/fig3.json",
+    log:
+        "logs/fig3.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        roles=json.dumps(EXPERIMENT.figure3(), indent=2),
+    shell:
+        "printf '%s\\n' {params.roles:q} > {output} 2> {log}"
+
+
 rule fig3:
     """Objective under training and finetuning, BN against IN, and the images."""
     input:
@@ -31,9 +46,9 @@ rule fig3:
     conda:
         "../../environment.yml"
     params:
-        code=code("data"),
+        code=[code("data"), code("tables")],
     shell:
-        "python {input.script} {output.pdf} --roles {input.roles} > {log} 2>&1"
+        "python -m figures.fig3 {output.pdf} --roles {input.roles} > {log} 2>&1"
 
 
 rule figures:

@@ -15,6 +15,7 @@ rule score:
         "../../environment.yml"
     threads: 1
     resources:
+        gpu=GPUS,
         mem_mb=2000,
         runtime="1h",
     params:

@@ -1,0 +1,50 @@
+"""Validating configurations: one line that names the key, what was found and what was wanted."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from texnet.errors import UsageError
+
+Section = TypeVar("Section")
+
+
+def parse(cls: type[Section], content: Mapping[str, Any], source: str) -> Section:
+    """Validate ``content`` as ``cls``; UsageError names ``source`` and the first bad key."""
+    try:
+        return TypeAdapter(cls).validate_python(content)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {explain(error.errors()[0], cls)}") from error
+
+
+def explain(problem: Mapping[str, Any], cls: type) -> str:
+    """One line for one of pydantic's errors: the key, what was found, what was wanted."""
+    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        classes = [schema(cls), *schema(cls).get("$defs", {}).values()]
+        known = sorted({name for c in classes for name in c.get("properties", {})})
+        close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "config/README.md lists the keys"
+        return f"unknown key '{key}'; {hint}"
+    if problem["type"] == "missing":
+        return f"key '{key}' is missing; config/README.md says what it holds"
+    message = problem["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    message = message.replace("valid tuple", "list").replace("Keys should", "its keys should")
+    message = re.sub(r"a (valid )?dictionary( or .*)?$", "a section with keys", message)
+    message = re.sub("^(Input|String|Tuple|Dictionary) should", "it should", message)
+    if not key or problem["type"] == "value_error":
+        return f"'{key}': {message}" if key else message
+    return f"'{key}' is {problem['input']!r:.80}; {message}"
+
+
+def schema(cls: type) -> dict[str, Any]:
+    """JSON schema (2020-12) of a configuration class."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **TypeAdapter(cls).json_schema(),
+    }
