@@ -1,11 +1,12 @@
 # make        set up .venv, make figure 3 and its tables, say what they show
 # make test   set up .venv, run the tests
+# make bench  measure time and memory of the embedded scale
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test lint expected schema clean
+.PHONY: all test lint bench expected schema clean
 .DEFAULT_GOAL := all
 
 all: $(VENV)/installed
@@ -30,6 +31,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+# Time and memory of the embedded scale, from nothing, into benchmarks/workflow.csv.
+bench: $(VENV)/installed
+	python benchmarks/workflow.py
 
 # After make: keep its results in expected/ and show them in the README.
 expected: $(VENV)/installed
