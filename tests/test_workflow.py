@@ -110,7 +110,7 @@ def test_nothing_left_to_do_and_what_reruns_when(project):
 
 def test_without_a_target_everything_is_made(project):
     counts = job_counts(snakemake("-n", "--forceall", *TINY, cwd=project).stdout)
-    assert counts["all"] == "1" and counts["train"] == "4"
+    assert counts["default"] == "1" and counts["train"] == "4"
 
 
 def test_editing_one_run_retrains_that_run_alone(project):
