@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := all
 
 all: $(VENV)/installed
-	snakemake --cores all all --quiet rules
+	snakemake --cores all all
 	@echo; echo "Figure 3: figures/fig3.pdf and figures/fig3.png"
 	@echo "Tables:   results/metrics.csv and results/claims.csv"; echo
 	@cat results/claims.md

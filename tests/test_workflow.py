@@ -172,6 +172,12 @@ def test_unknown_key_is_refused_by_name():
     assert "unknown key 'sedes'; did you mean 'seeds'?" in done.stdout + done.stderr
 
 
+def test_a_missing_image_file_is_named_though_results_stand():
+    done = snakemake("-n", "all", "--config", "images={style: mine.jpg}")
+    assert done.returncode != 0
+    assert "images name 'mine.jpg', and there is no such file" in done.stdout + done.stderr
+
+
 def test_lint_and_format():
     lint = snakemake("--lint")
     assert lint.returncode == 0, lint.stdout + lint.stderr

@@ -34,7 +34,7 @@ class Progress(AbstractContextManager):
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise UsageError(
-                    "--tensorboard needs the package tensorboard: pip install 'texnet[tensorboard]'"
+                    "--tensorboard needs the package tensorboard: pip install -e '.[tensorboard]'"
                 ) from error
             self.writer = SummaryWriter(str(tensorboard))
 

@@ -1,7 +1,7 @@
 """What the rules share. The validated experiment, its runs, and the digest of library code."""
 
 import json
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from snakemake.exceptions import WorkflowError
 
@@ -17,6 +17,12 @@ except UsageError as error:
 RUNS = EXPERIMENT.all_runs()
 TRAININGS = [name for name, run in RUNS.items() if isinstance(run, schema.Training)]
 BASELINES = [name for name in RUNS if name not in TRAININGS]
+# With results in place Snakemake would pass over a missing file and call them up to date.
+for run in RUNS.values():
+    for name in [run.images.style, *run.images.contents, *run.images.heldout]:
+        if PurePath(name).suffix and not Path(name).is_file():
+            raise WorkflowError(f"configuration: images name '{name}', and there is no such file")
+
 # A training on the CPU takes no GPU; elsewhere each takes one of those that the profile allows.
 GPUS = 0 if EXPERIMENT.device == "cpu" else 1
 
