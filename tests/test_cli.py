@@ -275,7 +275,7 @@ def test_outputs_that_cannot_be_written(capsys, model):
 
 def test_schema(capsys):
     assert call(capsys, "schema", "-o", "s.json")[0] == 0
-    assert json.loads(Path("s.json").read_text()) == schema(config.Experiment)
+    assert json.loads(Path("s.json").read_text()) == schema(experiment.Experiment)
 
 
 # Runs

@@ -41,7 +41,7 @@ def changed(content, **changes):
 
 
 def experiment(**changes):
-    return config.parse(config.Experiment, changed(EXPERIMENT, **changes), "configuration")
+    return config.parse(experiment.Experiment, changed(EXPERIMENT, **changes), "configuration")
 
 
 def training(**changes):
@@ -50,13 +50,13 @@ def training(**changes):
 
 def test_committed_schema_is_the_classes():
     committed = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
-    assert committed == schema(config.Experiment), "run `make schema` and commit the result"
+    assert committed == schema(experiment.Experiment), "run `make schema` and commit the result"
 
 
 @pytest.mark.parametrize("files", [[FULL], [FULL, TINY]], ids=["full", "tiny"])
 def test_committed_configurations(files):
     content = _mapping(",".join(map(str, files)))
-    made = config.parse(config.Experiment, content, "configuration")
+    made = config.parse(experiment.Experiment, content, "configuration")
     assert made.scale == ("tiny" if TINY in files else "embedded")
     runs = made.all_runs()
     assert len(runs) == len(made.seeds) * (len(made.runs) + len(made.baselines))

@@ -18,13 +18,14 @@ from texnet.errors import DataError, MissingError, TexnetError, UsageError
 
 
 def configure(args: argparse.Namespace) -> None:
-    from texnet import config
+    from texnet import config, experiment
     from texnet.artifacts import write_json
 
-    experiment = config.parse(config.Experiment, _mapping(args.config), "configuration")
-    for name, run in experiment.all_runs().items():
+    made = config.parse(experiment.Experiment, _mapping(args.config), "configuration")
+    for name, run in made.all_runs().items():
         write_json(args.out / name / "run.json", config.to_json(run))
-    write_json(args.out / "fig3.json", experiment.figure3())
+    write_json(args.out / "fig3.json", made.figure3())
+    write_json(args.out / "textures.json", made.texture_parts())
 
 
 def _mapping(text: str) -> dict:
@@ -72,10 +73,10 @@ def _merge(base: dict, change: dict) -> dict:
 
 
 def schema(args: argparse.Namespace) -> None:
-    from texnet import config, validation
+    from texnet import experiment, validation
     from texnet.artifacts import write_json
 
-    write_json(args.out, validation.schema(config.Experiment))
+    write_json(args.out, validation.schema(experiment.Experiment))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -105,7 +106,9 @@ def optimize(args: argparse.Namespace) -> None:
     check_writable(args.out)
     device = _device(args.device or run.device, run.threads)
     done = 0
-    with Progress(f"{run.name} seed {run.seed}", len(run.images.heldout)) as show:
+    images = run.images
+    total = images.samples if isinstance(images, config.Texture) else len(images.heldout)
+    with Progress(f"{run.name} seed {run.seed}", total) as show:
 
         def on_image(content: str, result: baselines.Optimised) -> None:
             nonlocal done
@@ -118,7 +121,7 @@ def optimize(args: argparse.Namespace) -> None:
 def stylize(args: argparse.Namespace) -> None:
     import torch
 
-    from texnet import data, training
+    from texnet import config, data, inputs, training
 
     if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
@@ -132,22 +135,24 @@ def stylize(args: argparse.Namespace) -> None:
             raise UsageError(f"{out}: would overwrite its input; choose another --out")
         made[out] = file
     device = _device(args.device or "auto", args.threads)
-    net, _ = training.load_generator(args.model)
+    net, run = training.load_generator(args.model)
+    if isinstance(run.images, config.Texture):
+        raise UsageError(f"{args.model}: makes textures, takes no image; use texnet sample")
     net.to(device)
     for out, file in made.items():
         content = data.load_image(str(file))
         if args.size:
             content = data.fit(content, args.size)
         content = content[None].to(device)
-        noise = training.NoiseStream(net.noise_channels, args.seed)
+        noise = inputs.NoiseStream(net, args.seed)(1, *content.shape[-2:], 0)
         with torch.no_grad():
-            image = net(content, noise(content, 0))[0]
+            image = net(content, [z.to(device) for z in noise])[0]
         data.write_image(out, image)
         print(out)
 
 
 def score(args: argparse.Namespace) -> None:
-    from texnet import config, metrics, tables
+    from texnet import config, scoring, tables
     from texnet.artifacts import check_writable
 
     check_writable(args.out)
@@ -155,7 +160,7 @@ def score(args: argparse.Namespace) -> None:
     for directory in args.runs:
         run = config.read_run(directory / "run.json")
         device = _device(args.device or run.device, run.threads)
-        rows += metrics.score(directory, device)
+        rows += scoring.score(directory, device)
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
 
 

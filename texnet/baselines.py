@@ -6,7 +6,7 @@ measured by one :class:`texnet.losses.Objective`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,10 @@ from texnet import config
 from texnet.artifacts import write_tensors
 from texnet.descriptors import CAFFE_MEAN_BGR
 from texnet.errors import DivergenceError, UsageError
+from texnet.inputs import NoiseStream, exemplar_must_cover, heldout_images
 from texnet.losses import Objective
 from texnet.tables import write_table
-from texnet.training import (
-    NoiseStream,
-    heldout_images,
-    load_generator,
-    objective_of,
-)
+from texnet.training import load_generator, objective_of
 
 COLUMNS = ("content", "evaluation", "objective", "texture", "content_loss", "tv")
 HISTORY = 50
@@ -115,10 +111,11 @@ def run_baseline(
     model: Path | None = None,
     on_image: Callable[[str, Optimised], None] = lambda content, result: None,
 ) -> None:
-    """Optimise every held-out image of ``run``.
+    """Optimise every held-out image of ``run``, or its samples of a texture.
 
-    Writes ``out`` (safetensors with ``CONTENT/start`` and ``CONTENT/end``, each (3, H, W)) and
-    ``history.csv`` beside it, one row an evaluation.
+    Writes ``out`` (safetensors with ``NAME/start`` and ``NAME/end``, each (3, H, W)) and
+    ``history.csv`` beside it, one row an evaluation. NAME is the content image's, or the number of
+    the sample.
 
     Args:
         model: the generator whose outputs are finetuned; needed unless ``run.start`` is ``noise``.
@@ -127,18 +124,25 @@ def run_baseline(
         wanted = "no model" if run.start == "noise" else f"the model of run '{run.start}' (--start)"
         raise UsageError(f"run '{run.name}' starts from '{run.start}' and takes {wanted}")
     objective = objective_of(run, device)
-    contents = heldout_images(run.images).to(device)
+    contents: Sequence[Tensor | None]
+    if isinstance(run.images, config.Texture):
+        exemplar_must_cover(run.images)
+        names = tuple(str(number) for number in range(run.images.samples))
+        shape, contents = (run.images.size, run.images.size), [None] * len(names)
+    else:
+        names, contents = run.images.heldout, list(heldout_images(run.images).to(device))
+        shape = tuple(contents[0].shape[-2:])
     if model is None:
-        shape = tuple(contents.shape[-2:])
-        starts = [noise_image(shape, run.seed * 1000 + i) for i in range(len(contents))]
+        starts = [noise_image(shape, run.seed * 1000 + i) for i in range(len(names))]
     else:
         net, trained = load_generator(model)
-        noise = NoiseStream(net.noise_channels, trained.seed)
+        net.to(device)
+        noise = NoiseStream(net, trained.seed)(len(names), *shape, 0)
         with torch.no_grad():
-            starts = list(net.to(device)(contents, noise(contents, 0)))
+            starts = list(net(torch.stack(list(contents)), [z.to(device) for z in noise]))
     images, rows = {}, []
-    for name, content, start in zip(run.images.heldout, contents, starts, strict=True):
-        targets = objective.content_targets(content[None])
+    for name, content, start in zip(names, contents, starts, strict=True):
+        targets = objective.content_targets(None if content is None else content[None])
         result = optimise(objective, start.to(device), targets, run.evaluations)
         images |= {f"{name}/start": start, f"{name}/end": result.image}
         for number, values in enumerate(result.trace):

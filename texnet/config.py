@@ -1,30 +1,21 @@
 """What a run is: frozen dataclasses, validated, the one source of every hyper-parameter.
 
 A :class:`Training` or :class:`Optimisation`, written as ``run.json``, is all that ``texnet train``
-or ``texnet optimize`` needs. They follow from an :class:`Experiment`, ``config/*.yaml``.
+or ``texnet optimize`` needs. They follow from an :class:`texnet.experiment.Experiment`.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    create_model,
-)
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from pydantic.dataclasses import dataclass
 
 from texnet.artifacts import read_json
-from texnet.validation import Section, explain, parse
+from texnet.validation import parse
 
 LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safetensors"
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -44,6 +35,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBool]
 Share = Annotated[float, Field(gt=0, le=1), NotBool]
 Device = Literal["cpu", "cuda", "mps", "auto"]
 Norm = Literal["instance", "batch", "instance_first", "lrn_first", "none"]
+PlainNorm = Literal["instance", "batch", "none"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -61,9 +53,10 @@ class Descriptor:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Generator:
+class StyleNet:
     """StyleNet, the residual generator (paper section 5.2; authors' models/johnson.lua)."""
 
+    name: Literal["stylenet"] = "stylenet"
     norm: Norm = "instance"
     """Normalisation: IN or BN throughout, or BN with IN or LRN of the input (figure 2), or none."""
     width: Positive = 32
@@ -74,6 +67,46 @@ class Generator:
     """Channels of U(0, 1) noise appended to the content image."""
     upsampling: Literal["transposed", "bilinear"] = "transposed"
     """Transposed convolutions, or bilinear doubling and a convolution (no checkerboard)."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextureNetV1:
+    """The multi-scale pyramid (authors' v1 branch, models/pyramid.lua)."""
+
+    name: Literal["texturenet_v1"]
+    norm: PlainNorm = "batch"
+    """Normalisation: BN as the authors, IN, or none."""
+    width: Positive = 8
+    """Channels of a scale."""
+    noise_channels: Positive = 3
+    """Channels of U(0, 1) noise at each of the six scales."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextureNetV2:
+    """A vector, fully connected layers and upsampling convolutions (paper section 5.1)."""
+
+    name: Literal["texturenet_v2"]
+    norm: PlainNorm = "instance"
+    """Normalisation: IN, BN, or none."""
+    width: Positive = 16
+    """Channels at full size; twice as many at each halving, 512 at most."""
+    latent: Positive = 256
+    """Length of z ~ N(0, I)."""
+
+
+def _named(value: Any) -> str:  # noqa: ANN401 (whatever the file holds)
+    named = value.get("name", "stylenet") if isinstance(value, dict) else value
+    return named if isinstance(named, str) else getattr(named, "name", "stylenet")
+
+
+TextureGenerator = Annotated[TextureNetV1 | TextureNetV2, Field(discriminator="name")]
+Generator = Annotated[
+    Annotated[StyleNet, Tag("stylenet")]
+    | Annotated[TextureNetV1, Tag("texturenet_v1")]
+    | Annotated[TextureNetV2, Tag("texturenet_v2")],
+    Discriminator(_named),
+]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -90,6 +123,16 @@ class Objective:
     """Factor of the content loss, the paper's alpha (authors' README, master)."""
     tv_weight: Weight = 0.0
     """Factor of the total variation (authors' train.lua, default 0)."""
+    temperature: Rate = 1.0
+    """T of eq. 10: larger is more diverse."""
+    diversity_weight: Weight = 0.0
+    """lambda of eq. 10; 0 leaves the diversity term out, 1 is the paper's."""
+    diversity_distance: Literal["pixels", "highpass", "features"] = "pixels"
+    """Distance of the diversity term: of images, without their low frequencies, or of features."""
+    convention: Literal["paper", "authors_code"] = "paper"
+    """Eq. 10, or the formula of the authors' diversity branch."""
+    normalise_gradients: bool = False
+    """Scale each texture layer's gradient to L1 norm 1 (section 5.1; authors' v1 branch)."""
 
     def __post_init__(self) -> None:
         if not self.style_weight and not self.content_weight:
@@ -140,6 +183,62 @@ class Images:
         if len(set(self.heldout)) < len(self.heldout):
             raise ValueError("heldout names an image twice")
 
+    @property
+    def reference(self) -> tuple[str, int]:
+        """The image whose texture is wanted, and its longer side."""
+        return self.style, self.style_size
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every image that is read."""
+        return (self.style, *self.contents, *self.heldout)
+
+
+GROUP = 8
+"""Samples among which diversity is measured; the measured samples come in groups of as many."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Texture:
+    """A texture exemplar and samples of it: a photograph name, an exemplar name or a file."""
+
+    exemplar: str
+    """The texture exemplar."""
+    exemplar_size: Pixels = 256
+    """Longer side of the exemplar, in pixels."""
+    size: Pixels = 256
+    """Side of a sample, in pixels."""
+    samples: Annotated[int, Field(multiple_of=GROUP, gt=0, strict=True)] = 32
+    """Samples behind every measured number, a multiple of 8."""
+
+    def __post_init__(self) -> None:
+        if self.exemplar_size < self.size:
+            raise ValueError(
+                f"exemplar_size {self.exemplar_size} is smaller than size {self.size}: a sample "
+                "would be larger than what it should look like"
+            )
+
+    @property
+    def reference(self) -> tuple[str, int]:
+        """The image whose texture is wanted, and its longer side."""
+        return self.exemplar, self.exemplar_size
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every image that is read."""
+        return (self.exemplar,)
+
+
+def _pictured(value: Any) -> str:  # noqa: ANN401 (whatever the file holds)
+    known = "exemplar" in value if isinstance(value, dict) else isinstance(value, Texture)
+    return "texture" if known else "stylization"
+
+
+Pictures = Annotated[
+    Annotated[Images, Tag("stylization")] | Annotated[Texture, Tag("texture")],
+    Discriminator(_pictured),
+]
+
 
 @dataclass(frozen=True, config=STRICT)
 class Training:
@@ -153,7 +252,7 @@ class Training:
     generator: Generator
     objective: Objective
     optimiser: Optimiser
-    images: Images
+    images: Pictures
     device: Device = "auto"
     """auto takes an accelerator where there is one."""
     threads: Positive = 1
@@ -164,10 +263,37 @@ class Training:
     """Iterations between checkpoints."""
 
     def __post_init__(self) -> None:
-        if self.generator.norm not in ("instance", "none") and self.optimiser.batch == 1:
+        g, batch = self.generator, self.optimiser.batch
+        if g.norm not in ("instance", "none") and batch == 1:
             raise ValueError(
-                f"generator.norm '{self.generator.norm}' with optimiser.batch 1 would equal "
+                f"generator.norm '{g.norm}' with optimiser.batch 1 would equal "
                 "instance norm in training; use a batch of 2 or more, or norm 'instance'"
+            )
+        if self.objective.diversity_weight and batch == 1:
+            raise ValueError(
+                f"objective.diversity_weight is {self.objective.diversity_weight:g} and "
+                "optimiser.batch 1: a sample has no neighbour; use a batch of 2 or more"
+            )
+        if self.objective.diversity_weight and isinstance(g, StyleNet) and not g.noise_channels:
+            raise ValueError(
+                f"objective.diversity_weight is {self.objective.diversity_weight:g} and "
+                "generator.noise_channels 0: without noise there is nothing to diversify"
+            )
+        _check_task(self.images, self.objective)
+        if isinstance(self.images, Texture) == isinstance(g, StyleNet):
+            wanted = "a texture network" if isinstance(self.images, Texture) else "stylenet"
+            raise ValueError(f"generator.name is '{g.name}'; these images need {wanted}")
+        size = self.images.size
+        if isinstance(g, TextureNetV2) and (size < 8 or size & (size - 1)):
+            near = 1 << (size.bit_length() - 1)
+            raise ValueError(
+                f"images.size is {size}; texturenet_v2 makes 4 times a power of two: "
+                f"use {near} or {2 * near}"
+            )
+        if isinstance(g, TextureNetV1) and g.norm == "instance" and size < 33:
+            raise ValueError(
+                f"images.size is {size}; texturenet_v1 with norm 'instance' needs 64 or more: "
+                "its coarsest scale has one pixel, of which instance norm leaves nothing"
             )
 
 
@@ -181,7 +307,7 @@ class Optimisation:
     """Seed of the noise, or of the trained generator that gives the start."""
     descriptor: Descriptor
     objective: Objective
-    images: Images
+    images: Pictures
     start: str
     """noise, or the name of the training whose outputs are finetuned."""
     evaluations: Positive
@@ -189,186 +315,22 @@ class Optimisation:
     device: Device = "auto"
     threads: Positive = 1
 
-
-def _change(cls: type) -> type[BaseModel]:
-    """The model of a partial override of ``cls``: every key optional."""
-    fields = {f.name: (f.type | None, None) for f in dataclasses.fields(cls)}
-    return create_model(f"{cls.__name__}Change", __config__=ConfigDict(extra="forbid"), **fields)
-
-
-GeneratorChange = _change(Generator)
-ObjectiveChange = _change(Objective)
-OptimiserChange = _change(Optimiser)
-ImagesChange = _change(Images)
-
-
-@dataclass(frozen=True, config=STRICT)
-class TrainingEntry:
-    """How one training departs from the shared sections."""
-
-    generator: GeneratorChange = Field(default_factory=GeneratorChange)
-    objective: ObjectiveChange = Field(default_factory=ObjectiveChange)
-    optimiser: OptimiserChange = Field(default_factory=OptimiserChange)
-    images: ImagesChange = Field(default_factory=ImagesChange)
-
-
-@dataclass(frozen=True, config=STRICT)
-class BaselineEntry:
-    """How one baseline starts and departs from the shared sections."""
-
-    start: str = "noise"
-    """noise, or the name of a training."""
-    evaluations: Positive = 500
-    """Evaluations of the objective (500 in Gatys' public code)."""
-    objective: ObjectiveChange = Field(default_factory=ObjectiveChange)
-    images: ImagesChange = Field(default_factory=ImagesChange)
-
-
-@dataclass(frozen=True, config=STRICT)
-class Figure3:
-    """Which runs play which part in figure 3."""
-
-    instance: Name
-    """Training with instance normalisation."""
-    batch: Name
-    """Training with batch normalisation."""
-    noise: Name
-    """Baseline that starts from noise."""
-    from_instance: Name
-    """Baseline that starts from the instance-norm generator."""
-    from_batch: Name
-    """Baseline that starts from the batch-norm generator."""
-    content: str
-    """The held-out image that is shown."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class Figures:
-    """The runs behind each figure and its claims."""
-
-    fig3: Figure3
-
-
-@dataclass(frozen=True, config=STRICT)
-class Experiment:
-    """The workflow's configuration: shared sections, and the runs that depart from them."""
-
-    scale: Name
-    """Name of the scale, shown in tables and captions."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    """Every run is made once per seed."""
-    runs: Annotated[dict[Name, TrainingEntry], Field(min_length=1)]
-    """Generators to train."""
-    baselines: Annotated[dict[Name, BaselineEntry], Field(min_length=1)]
-    """Images to optimise."""
-    figures: Figures
-    descriptor: Descriptor = Field(default_factory=Descriptor)
-    generator: Generator = Field(default_factory=Generator)
-    objective: Objective = Field(default_factory=Objective)
-    optimiser: Optimiser = Field(default_factory=Optimiser)
-    images: Images = Field(default_factory=Images)
-    device: Device = "auto"
-    """auto takes an accelerator where there is one; cpu keeps results bit-identical."""
-    threads: Positive = 1
-    """CPU threads of each training; another number gives other bits."""
-    heldout_every: Positive = 500
-    """Iterations between evaluations on the held-out images."""
-    checkpoint_every: Positive = 500
-    """Iterations between checkpoints."""
-
     def __post_init__(self) -> None:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds names a seed twice: {', '.join(map(str, self.seeds))}")
-        if both := set(self.runs) & {*self.baselines, "noise"}:
-            raise ValueError(f"runs.{min(both)}: a baseline has this name, or start; rename it")
-        for name, entry in self.baselines.items():
-            if entry.start != "noise" and entry.start not in self.runs:
-                names = ", ".join(["noise", *self.runs])
-                raise ValueError(f"baselines.{name}.start is '{entry.start}'; use one of {names}")
-        for name, make in self._makers().items():
-            try:
-                make(name, self.seeds[0])
-            except ValidationError as error:
-                kind = "runs" if name in self.runs else "baselines"
-                problem = explain(error.errors()[0], Experiment)
-                raise ValueError(f"{kind}.{name}: {problem}") from error
-        known = {"instance": self.runs, "batch": self.runs, "content": self.images.heldout}
-        for key, name in dataclasses.asdict(self.figures.fig3).items():
-            names = known.get(key, self.baselines)
-            if name not in names:
-                raise ValueError(f"figures.fig3.{key} is '{name}'; use one of {', '.join(names)}")
-        self._check_figure3()
+        _check_task(self.images, self.objective)
+        for key in ("diversity_weight", "normalise_gradients"):
+            if getattr(self.objective, key):
+                raise ValueError(
+                    f"objective.{key} is {getattr(self.objective, key)}; L-BFGS optimises one "
+                    "image with its true gradient: leave it out"
+                )
 
-    def _check_figure3(self) -> None:
-        """The parts are what their names say, and they are measured by one objective."""
-        part, seed = self.figures.fig3, self.seeds[0]
-        for key in ("instance", "batch"):
-            norm = self.training(getattr(part, key), seed).generator.norm
-            if norm != key:
-                raise ValueError(f"figures.fig3.{key} is a run with generator.norm '{norm}'")
-        starts = {"noise": "noise", "from_instance": part.instance, "from_batch": part.batch}
-        for key, start in starts.items():
-            found = self.baselines[getattr(part, key)].start
-            if found != start:
-                raise ValueError(f"figures.fig3.{key} starts from '{found}', wanted '{start}'")
-        measured = {}
-        for key in ("instance", "batch", *starts):
-            name = getattr(part, key)
-            run = self._makers()[name](name, seed)
-            i = run.images
-            measured[key] = (run.objective, i.style, i.style_size, i.heldout, i.heldout_size)
-        if other := [key for key in measured if measured[key] != measured["instance"]]:
-            raise ValueError(
-                f"figures.fig3.{other[0]} has another objective, style or held-out images than "
-                "figures.fig3.instance: their numbers would not compare"
-            )
 
-    def figure3(self) -> dict[str, Any]:
-        """The content of ``results/fig3.json``: scale, seeds, and which run plays which part."""
-        parts = dataclasses.asdict(self.figures.fig3)
-        return {"scale": self.scale, "seeds": list(self.seeds), **parts}
-
-    def training(self, name: str, seed: int) -> Training:
-        """The complete training ``name`` with ``seed``."""
-        entry = self.runs[name]
-        return Training(
-            **self._shared(name, seed, entry),
-            generator=_merge(self.generator, entry.generator),
-            optimiser=_merge(self.optimiser, entry.optimiser),
-            heldout_every=self.heldout_every,
-            checkpoint_every=self.checkpoint_every,
+def _check_task(images: Images | Texture, objective: Objective) -> None:
+    if isinstance(images, Texture) and objective.content_weight:
+        raise ValueError(
+            f"objective.content_weight is {objective.content_weight:g} and images.exemplar a "
+            "texture, which has no content image; use 0"
         )
-
-    def optimisation(self, name: str, seed: int) -> Optimisation:
-        """The complete baseline ``name`` with ``seed``."""
-        entry = self.baselines[name]
-        return Optimisation(
-            **self._shared(name, seed, entry), start=entry.start, evaluations=entry.evaluations
-        )
-
-    def _shared(self, name: str, seed: int, entry: TrainingEntry | BaselineEntry) -> dict[str, Any]:
-        return {
-            "name": name,
-            "seed": seed,
-            "descriptor": self.descriptor,
-            "objective": _merge(self.objective, entry.objective),
-            "images": _merge(self.images, entry.images),
-            "device": self.device,
-            "threads": self.threads,
-        }
-
-    def all_runs(self) -> dict[str, Training | Optimisation]:
-        """Every run by its directory name, ``{name}_seed{seed}``."""
-        makers = self._makers().items()
-        return {f"{n}_seed{s}": make(n, s) for n, make in makers for s in self.seeds}
-
-    def _makers(self) -> dict[str, Callable[[str, int], Training | Optimisation]]:
-        trainings = dict.fromkeys(self.runs, self.training)
-        return trainings | dict.fromkeys(self.baselines, self.optimisation)
-
-
-def _merge(base: Section, change: BaseModel) -> Section:
-    return dataclasses.replace(base, **change.model_dump(exclude_unset=True))
 
 
 def read_run(path: Path) -> Training | Optimisation:

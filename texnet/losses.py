@@ -1,4 +1,4 @@
-"""The objective: texture, content and total variation losses, in small modules.
+"""The objective: texture, content, total variation and diversity terms, in small modules.
 
 Every loss is a vector (B,), one value per image, so that the paper's mean over a batch, a single
 image's value and a table by image are the same numbers. Descriptors, generators and baselines meet
@@ -7,14 +7,18 @@ here: training, generation by optimisation and finetuning minimise the same :cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from texnet import config
 from texnet.descriptors import Descriptor, gram
+from texnet.errors import UsageError
 
 
 class TextureLoss(nn.Module):
@@ -34,13 +38,39 @@ class TextureLoss(nn.Module):
 
     def by_layer(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The loss of each layer, (B,), from features {layer: (B, C, H, W)}."""
-        return {
-            layer: (gram(features[layer]) - self.get_buffer(layer)).square().mean((1, 2))
-            for layer in self.layers
-        }
+        return {layer: self.of(layer, features[layer]) for layer in self.layers}
+
+    def of(self, layer: str, features: Tensor) -> Tensor:
+        """The loss of one layer, (B,), from its features (B, C, H, W)."""
+        return (gram(features) - self.get_buffer(layer)).square().mean((1, 2))
+
+    def with_normalised_gradients(self, features: Mapping[str, Tensor]) -> Tensor:
+        """The same values, (B,), whose mean has each layer's gradient scaled to L1 norm 1."""
+        return torch.stack(
+            [
+                normalise_gradient(functools.partial(self.of, layer), features[layer])
+                for layer in self.layers
+            ]
+        ).sum(0)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         return torch.stack(list(self.by_layer(features).values())).sum(0)
+
+
+def normalise_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+    """``loss(features)``, (B,), with the gradient of its mean at ``features`` scaled to L1 norm 1.
+
+    Section 5.1 and the authors' v1 branch, src/texture_loss.lua: the local gradient g of a layer,
+    of the whole batch, becomes g / (||g||_1 + 1e-8) before what comes from deeper layers is added.
+    This alters the objective that is minimised; the value stays that of the loss.
+    """
+    with torch.enable_grad():
+        local = features.detach().requires_grad_(True)
+        value = loss(local)
+        (gradient,) = torch.autograd.grad(value.mean(), local)
+    gradient = gradient / (gradient.abs().sum() + 1e-8)
+    pull = len(features) * (gradient * features).sum((1, 2, 3))
+    return value.detach() + pull - pull.detach()
 
 
 def content_loss(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
@@ -64,6 +94,59 @@ def total_variation(images: Tensor) -> Tensor:
     return 0.5 * (rows.square().sum((1, 2, 3)) + columns.square().sum((1, 2, 3)))
 
 
+def nearest_neighbour(points: Tensor) -> Tensor:
+    """Squared Euclidean distance of each of (N, ...) points to its nearest other: (N,)."""
+    if len(points) < 2:
+        raise UsageError(f"nearest neighbours need 2 samples or more, got {len(points)}")
+    flat = points.flatten(1)
+    # Differences, not Gram entries: those of near neighbours would cancel to noise.
+    pairs = (flat[:, None] - flat[None]).square().sum(-1)
+    return pairs.fill_diagonal_(float("inf")).min(1).values
+
+
+def diversity(points: Tensor) -> Tensor:
+    """Mean over i of ln min_{j != i} ||x_i - x_j||, a scalar, of (N, ...) points, N >= 2.
+
+    The Kozachenko-Leonenko estimate of their entropy, eq. 9, without its constants and the
+    dimension D; minus infinity where two points coincide.
+    """
+    return 0.5 * nearest_neighbour(points).log().mean()
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How the diversity term joins the texture loss: the paper's formula or the authors' code.
+
+    Its value for image i of N is ``-weight factor ln(rho_i^2 + floor)``, to be averaged over i,
+    with rho_i the distance to the nearest neighbour in units in which white is ``white``.
+    """
+
+    white: float
+    floor: float
+    divide_by_temperature: bool
+    """Whether the loss is divided by T (eq. 10), or the entropy multiplied by it."""
+    per_image: bool
+    """Whether the entropy is a mean over the batch (eq. 10), or a sum."""
+
+    def quality(self, temperature: float) -> float:
+        """Factor of texture, content and total variation."""
+        return 1 / temperature if self.divide_by_temperature else 1.0
+
+    def entropy(self, temperature: float, count: int) -> float:
+        """Factor of ln(rho^2), for lambda 1 and a batch of ``count``."""
+        factor = 0.5 if self.divide_by_temperature else temperature
+        return factor if self.per_image else factor * count
+
+
+PAPER = Convention(white=1.0, floor=1e-6, divide_by_temperature=True, per_image=True)
+"""Eq. 10: mean of L / T - lambda ln rho. Of copies ln rho is infinite, so it has a floor at a
+distance of 1/1000 over the whole image, far below a grey level of one pixel."""
+AUTHORS_CODE = Convention(white=255.0, floor=0.1, divide_by_temperature=False, per_image=False)
+"""Diversity branch, EstimatedEntropyMaximizer.lua: L - w sum of ln(rho^2 + 0.1), in 0-255 units.
+Their w is our T lambda. The entropy's gradient is 2 N times that of eq. 10 times T."""
+CONVENTIONS: Mapping[str, Convention] = {"paper": PAPER, "authors_code": AUTHORS_CODE}
+
+
 @dataclass(frozen=True)
 class Terms:
     """The weighted terms of the objective, each (B,); ``total`` is their sum."""
@@ -71,19 +154,20 @@ class Terms:
     texture: Tensor
     content: Tensor
     tv: Tensor
+    diversity: Tensor
 
     @property
     def total(self) -> Tensor:
-        return self.texture + self.content + self.tv
+        return self.texture + self.content + self.tv + self.diversity
 
 
 class Objective(nn.Module):
-    """E(x) = style_weight L_texture + content_weight L_content + tv_weight TV, per image.
+    """Eq. 10, per image: (L_texture + alpha L_content + TV) / T - lambda ln rho, each weighted.
 
     Args:
-        settings: weights and layers.
+        settings: weights, layers and convention.
         descriptor: must return the style and the content layers.
-        style: the style exemplar, (3, H, W); its Gram matrices are computed once.
+        style: the style or texture exemplar, (3, H, W); its Gram matrices are computed once.
     """
 
     def __init__(self, settings: config.Objective, descriptor: Descriptor, style: Tensor) -> None:
@@ -93,10 +177,13 @@ class Objective(nn.Module):
         with torch.no_grad():
             features = descriptor(style[None])
         self.texture = TextureLoss({k: gram(features[k]) for k in settings.style_layers})
+        self.scales = {k: features[k].square().mean().sqrt().item() for k in settings.style_layers}
 
     @torch.no_grad()
-    def content_targets(self, images: Tensor) -> dict[str, Tensor]:
+    def content_targets(self, images: Tensor | None) -> dict[str, Tensor]:
         """What the content loss compares with: activations of content images (B, 3, H, W)."""
+        if images is None or not self.settings.content_weight:
+            return {}
         features = self.descriptor(images)
         return {layer: features[layer] for layer in self.settings.content_layers}
 
@@ -104,11 +191,62 @@ class Objective(nn.Module):
         """The terms for images (B, 3, H, W) against ``content_targets`` of as many contents."""
         s = self.settings
         features = self.descriptor(images)
+        normalise = s.normalise_gradients and torch.is_grad_enabled()
+        texture = self.texture.with_normalised_gradients if normalise else self.texture
+        quality = CONVENTIONS[s.convention].quality(s.temperature)
         none = images.new_zeros(len(images))
         return Terms(
-            texture=s.style_weight * self.texture(features) if s.style_weight else none,
-            content=s.content_weight * content_loss(features, content_targets)
+            texture=quality * s.style_weight * texture(features) if s.style_weight else none,
+            content=quality * s.content_weight * content_loss(features, content_targets)
             if s.content_weight
             else none,
-            tv=s.tv_weight * total_variation(images) if s.tv_weight else none,
+            tv=quality * s.tv_weight * total_variation(images) if s.tv_weight else none,
+            diversity=self.entropy_term(images, features) if s.diversity_weight else none,
         )
+
+    def entropy_term(self, images: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+        """-lambda ln rho of each image, (B,), as the convention writes it."""
+        s = self.settings
+        convention = CONVENTIONS[s.convention]
+        squared = nearest_neighbour(self.compared(images, features, convention))
+        factor = convention.entropy(s.temperature, len(images))
+        return -s.diversity_weight * factor * (squared + convention.floor).log()
+
+    def diversity_of_copies(self, count: int) -> float | None:
+        """The diversity term of ``count`` copies of an image; None where its weight is 0."""
+        s = self.settings
+        if not s.diversity_weight:
+            return None
+        convention = CONVENTIONS[s.convention]
+        factor = convention.entropy(s.temperature, count)
+        return -s.diversity_weight * factor * math.log(convention.floor)
+
+    def compared(
+        self, images: Tensor, features: Mapping[str, Tensor], convention: Convention
+    ) -> Tensor:
+        """What the diversity term measures distances between: (B, D).
+
+        Pixels as in eq. 8-10; or, the paper's two proposals against figure 7's spots, the image
+        without its low frequencies, or the texture layers' activations, each layer in units of the
+        exemplar's root mean square and each with the weight of an image's worth of pixels.
+        """
+        if self.settings.diversity_distance == "features":
+            share = images[0].numel() / len(self.scales)
+            layers = [
+                features[k].flatten(1) * (share / features[k][0].numel()) ** 0.5 / (scale + 1e-12)
+                for k, scale in self.scales.items()
+            ]
+            return torch.cat(layers, dim=1)
+        if self.settings.diversity_distance == "highpass":
+            images = images - low_pass(images)
+        return convention.white * images
+
+
+def low_pass(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) averaged over squares of an eighth of their shorter side, edges repeated.
+
+    What is left of local brightness: figure 7's spots are larger than that, texture is smaller.
+    """
+    side = max(1, min(images.shape[-2:]) // 8) | 1
+    padded = F.pad(images, (side // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, side, stride=1)

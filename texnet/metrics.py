@@ -1,29 +1,28 @@
-"""Measurements of trained generators and optimised images, one row a measurement.
+"""Measurements of images: quality against an exemplar or a content, and diversity of samples.
 
-``score`` gives the raw rows of one run; :func:`texnet.tables.summarise` gathers them into
-``results/metrics.csv``, with intervals. No metric is normalised; each row names its unit.
+Every metric in ``results/metrics.csv`` is one function here. Images are (B, 3, H, W), RGB in
+[0, 1], and are clamped to it first, as they would be when saved. Nothing is normalised unless the
+docstring says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from texnet import config
-from texnet.artifacts import read_tensors
 from texnet.descriptors import Descriptor
-from texnet.errors import DataError
-from texnet.losses import Objective
-from texnet.tables import Row
-from texnet.training import NoiseStream, heldout_images, load_generator, objective_of
+from texnet.errors import UsageError
+from texnet.losses import Objective, low_pass, nearest_neighbour
+
+DIRECTIONS = 64
+FLOOR = 1e-6  # of a squared distance, as in losses.PAPER: keeps the entropy of copies finite
 
 
 def pixel_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Root mean squared difference of two batches (B, 3, H, W), clamped to [0, 1]: (B,)."""
+    """Root mean squared difference of two batches: (B,)."""
     return (a.clamp(0, 1) - b.clamp(0, 1)).square().mean((1, 2, 3)).sqrt()
 
 
@@ -43,81 +42,104 @@ def feature_distance(descriptor: Descriptor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def texture_loss_by_layer(objective: Objective, images: Tensor) -> dict[str, Tensor]:
-    """Unweighted texture loss of images (B, 3, H, W) per style layer: {layer: (B,)}."""
+    """Unweighted texture loss per style layer: {layer: (B,)}."""
     return objective.texture.by_layer(objective.descriptor(images))
 
 
-@torch.no_grad()
-def score_training(directory: Path, device: torch.device) -> list[Row]:
-    """Rows of one trained generator on its held-out images.
+def sliced_wasserstein(features: Tensor, wanted: Tensor, seed: int = 0) -> Tensor:
+    """Sliced Wasserstein-2 distance of feature distributions over positions: (B,).
 
-    The generator is in evaluation mode: batch norm uses its running statistics (paper section 4).
+    Heitz et al. 2021, without the square: activations at all positions are projected on 64 random
+    directions; per direction, the root mean square of the difference between the quantiles of both
+    distributions; the root mean square over directions.
+
+    Args:
+        features: (B, C, H, W).
+        wanted: (1, C, h, w), of the exemplar; another number of positions is interpolated.
+        seed: of the directions.
     """
-    net, run = load_generator(directory / "model.safetensors")
-    objective = objective_of(run, device)
-    contents = heldout_images(run.images).to(device)
-    noise = NoiseStream(net.noise_channels, run.seed)
-    images = net.to(device)(contents, noise(contents, 0))
-    terms = objective(images, objective.content_targets(contents))
-    values = {
-        "objective": terms.total,
-        "texture": terms.texture,
-        "content": terms.content,
-        **{f"texture_{k}": v for k, v in texture_loss_by_layer(objective, images).items()},
-    }
-    return _rows(run, run.images.heldout, values, "objective")
+    rng = torch.Generator().manual_seed(seed)
+    directions = torch.randn((features.shape[1], DIRECTIONS), generator=rng)
+    directions = F.normalize(directions, dim=0).to(features)
+
+    def quantiles(maps: Tensor) -> Tensor:  # (B, DIRECTIONS, positions), ascending
+        return (maps.flatten(2).mT @ directions).mT.sort(dim=-1).values
+
+    found, sought = quantiles(features), quantiles(wanted)
+    if sought.shape[-1] != found.shape[-1]:
+        sought = F.interpolate(sought, found.shape[-1], mode="linear", align_corners=False)
+    return (found - sought).square().mean((1, 2)).sqrt()
 
 
-@torch.no_grad()
-def score_baseline(directory: Path, device: torch.device) -> list[Row]:
-    """Rows of one baseline: objective at the start and at the end, and how far the image moved."""
-    run = config.read_run(directory / "run.json")
-    if not isinstance(run, config.Optimisation):
-        raise DataError(f"{directory}/run.json: is a training, wanted a baseline")
-    tensors, _ = read_tensors(directory / "images.safetensors")
-    names = run.images.heldout
-    try:
-        start = torch.stack([tensors[f"{n}/start"] for n in names]).to(device)
-        end = torch.stack([tensors[f"{n}/end"] for n in names]).to(device)
-    except KeyError as error:
-        raise DataError(
-            f"{directory}/images.safetensors: no image {error}; optimise again"
-        ) from error
-    objective = objective_of(run, device)
-    targets = objective.content_targets(heldout_images(run.images).to(device))
-    first, last = objective(start, targets), objective(end, targets)
-    rows = _rows(
-        run,
-        names,
-        {
-            "objective_start": first.total,
-            "objective": last.total,
-            "texture": last.texture,
-            "content": last.content,
-            **{f"texture_{k}": v for k, v in texture_loss_by_layer(objective, end).items()},
-        },
-        "objective",
-    )
-    rows += _rows(run, names, {"moved_pixels": pixel_distance(start, end)}, "RMS of [0,1]")
-    moved = feature_distance(objective.descriptor, start, end)
-    return rows + _rows(run, names, {"moved_features": moved}, "squared distance")
+def pairwise_pixels(images: Tensor) -> float:
+    """Mean over all pairs of the root mean squared difference, in [0, 1]; needs 2 images."""
+    flat = images.clamp(0, 1).flatten(1)
+    return float(_pairs(flat).mean()) / math.sqrt(flat.shape[1])
 
 
-def score(directory: Path, device: torch.device) -> list[Row]:
-    """Rows of the run in ``directory``, a training or a baseline."""
-    run = config.read_run(directory / "run.json")
-    kind = score_training if isinstance(run, config.Training) else score_baseline
-    return kind(directory, device)
+def contrast_removed(descriptor: Descriptor, images: Tensor) -> Tensor:
+    """Where images differ once mean and contrast are gone: (B, D), rows of length 1.
 
-
-def _rows(
-    run: config.Training | config.Optimisation,
-    contents: Iterable[str],
-    values: Mapping[str, Tensor],
-    unit: str,
-) -> list[Row]:
-    return [
-        Row(run.name, run.images.style, run.seed, content, metric, float(value), unit)
-        for metric, vector in values.items()
-        for content, value in zip(contents, vector, strict=True)
+    Each image's channels lose their mean, the image gets a standard deviation of 1/4 around 1/2;
+    then each activation map loses its mean over positions, and each layer is scaled to the same
+    length. The inner product of two rows is their correlation: 1 for copies, about 0 for unrelated
+    textures, whatever their brightness.
+    """
+    x = images.clamp(0, 1)
+    x = x - x.mean((2, 3), keepdim=True)
+    x = 0.5 + x / (4 * x.std((1, 2, 3), keepdim=True) + 1e-6)
+    features = descriptor(x)
+    layers = [
+        F.normalize((f - f.mean((2, 3), keepdim=True)).flatten(1), dim=1) for f in features.values()
     ]
+    return torch.cat(layers, dim=1) / math.sqrt(len(layers))
+
+
+def pairwise_features(embedding: Tensor) -> float:
+    """Mean Euclidean distance over all pairs of rows of :func:`contrast_removed`.
+
+    0 for copies, about 1.41 for unrelated textures.
+    """
+    return float(_pairs(embedding).mean())
+
+
+def vendi(embedding: Tensor) -> float:
+    """Vendi score, the effective number of different samples, in 1 ... B (Friedman & Dieng 2022).
+
+    The exponential of the entropy of the eigenvalues of K / B, with K the correlations of the rows
+    of :func:`contrast_removed`. It has no bandwidth to choose.
+    """
+    rows = embedding.double()
+    values = torch.linalg.eigvalsh(rows @ rows.T / len(rows)).clamp(min=0)
+    values = values / values.sum()
+    return float(torch.special.entr(values).sum().exp())
+
+
+def neighbour_entropy(images: Tensor) -> float:
+    """Mean over samples of ln of the distance to the nearest other: eq. 9 up to its constants.
+
+    Distances over the whole image in [0, 1] units; a squared distance counts as 1e-6 at least.
+    Depends on the number of samples: compare groups of one size.
+    """
+    nearest = nearest_neighbour(images.clamp(0, 1))
+    return float(0.5 * (nearest + FLOOR).log().mean())
+
+
+def spotting(images: Tensor) -> Tensor:
+    """Variance over positions of the low-pass luminance of each image: (B,).
+
+    Divided by its mean over crops of the exemplar it is the spotting ratio: figure 7's spots of
+    brightness make it larger than 1.
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114]).to(images).view(1, 3, 1, 1)
+    luminance = (images.clamp(0, 1) * weights).sum(1, keepdim=True)
+    return low_pass(luminance).var((1, 2, 3), correction=0)
+
+
+def _pairs(rows: Tensor) -> Tensor:
+    """Euclidean distances of all pairs of (B, D): (B (B - 1) / 2,)."""
+    if len(rows) < 2:
+        raise UsageError(f"distances of pairs need 2 samples or more, got {len(rows)}")
+    first, second = torch.triu_indices(len(rows), len(rows), offset=1)
+    # Differences: Gram entries of near copies would cancel to noise.
+    return (rows[first] - rows[second]).square().sum(1).sqrt()

@@ -10,21 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from texnet import config, descriptors, generators
 from texnet.artifacts import read_tensors, write_bytes, write_tensors
-from texnet.data import ContentCrops, load_image, square, style_image, write_image_grid
+from texnet.data import style_image, write_image_grid
 from texnet.errors import DataError, DivergenceError
+from texnet.inputs import Inputs
 from texnet.losses import Objective
 from texnet.sources import digest
 from texnet.tables import write_table
 
 FORMAT = "texnet-generator-1"
-NOISE_STREAM = 2**62  # keeps the noise's keys apart from those of the content crops
-COLUMNS = ("iteration", "seconds", "loss", "texture", "content", "tv", "heldout")
+FLAT = 0.5 / 255
+TERMS = ("texture", "content", "tv", "diversity")
+COLUMNS = ("iteration", "seconds", "loss", *TERMS, "heldout")
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,22 @@ class Step:
 
 def objective_of(run: config.Training | config.Optimisation, device: torch.device) -> Objective:
     """The objective of a run: its descriptor, its weights, its style exemplar."""
-    settings = run.descriptor
+    settings, wanted = run.descriptor, run.objective
+    layers = {*wanted.style_layers, *(wanted.content_layers if wanted.content_weight else ())}
     descriptor = descriptors.load(
         settings.name,
-        {*run.objective.style_layers, *run.objective.content_layers},
+        layers,
         pool=settings.pool,
         weights=Path(settings.weights) if settings.weights else None,
         checksum=settings.sha256,
     ).to(device, memory_format=torch.channels_last)
-    style = style_image(run.images.style, run.images.style_size).to(device)
+    style = style_image(*run.images.reference).to(device)
+    if float(style.std((1, 2)).max()) < FLAT:
+        raise DataError(
+            f"exemplar '{run.images.reference[0]}' is flat (no pixel differs from the mean by a "
+            "grey level): it has no texture; use another image"
+        )
     return Objective(run.objective, descriptor, style)
-
-
-def heldout_images(images: config.Images) -> Tensor:
-    """The central squares of the held-out content images: (B, 3, heldout_size, heldout_size)."""
-    return torch.stack([square(load_image(name), images.heldout_size) for name in images.heldout])
 
 
 def train(
@@ -71,90 +73,84 @@ def train(
         DivergenceError: a term is not finite; the last checkpoint before it is kept.
     """
     objective = objective_of(run, device)
-    net = generators.build(run.generator, run.seed).to(device)
+    net = generators.build(run.generator, run.seed, run.images.size).to(device)
     adam = torch.optim.Adam(net.parameters(), lr=run.optimiser.lr)
     schedule = torch.optim.lr_scheduler.StepLR(adam, run.optimiser.decay_every, run.optimiser.decay)
-    contents = [load_image(name) for name in run.images.contents]
-    crops = ContentCrops(
-        contents, run.images.size, run.optimiser.batch, run.seed, run.images.crop_scale
-    )
-    noise = NoiseStream(run.generator.noise_channels, run.seed)
-    heldout = heldout_images(run.images).to(device)
-    heldout_targets = objective.content_targets(heldout)
+    inputs = Inputs(run, net, device)
+    heldout = inputs.heldout
+    heldout_targets = objective.content_targets(heldout[0])
 
     # Another run, other code or other pictures and weights than those of a checkpoint start afresh.
-    made_of = fingerprint(*contents, heldout, *objective.buffers(), *objective.parameters())
+    made_of = fingerprint(*inputs.sources, *objective.buffers(), *objective.parameters())
     name = f"checkpoint-{config.digest(run)}-{digest('training')}-{made_of}.pt"
     checkpoint = out.parent / name
     state = {"net": net, "adam": adam, "schedule": schedule}
     first, rows = restore(checkpoint, state, device)
+    copies = objective.diversity_of_copies(run.optimiser.batch)
     pending, started = [], time.perf_counter() - (rows[-1][1] if rows else 0.0)
     for iteration in range(first, run.optimiser.iterations + 1):
-        batch = crops(iteration).to(device)
-        images = net.train()(batch, noise(batch, iteration))
-        terms = objective(images, objective.content_targets(batch))
+        content, noise = inputs(iteration)
+        images = net.train()(content, noise)
+        terms = objective(images, objective.content_targets(content))
         loss = terms.total.mean()
         adam.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()
         schedule.step()
 
-        values = torch.stack([loss, *(t.mean() for t in (terms.texture, terms.content, terms.tv))])
+        values = torch.stack([loss, *(getattr(terms, name).mean() for name in TERMS)])
         pending.append((iteration, time.perf_counter() - started, values.detach()))
         on_step(Step(iteration, loss.detach()))
         last = iteration == run.optimiser.iterations
         if last or iteration % run.heldout_every == 0:
-            rows += finite(pending, checkpoint)
+            rows += logged(pending, checkpoint, copies)
             with torch.no_grad():
-                shown = net.eval()(heldout, noise(heldout, 0))
+                shown = net.eval()(*heldout)
                 rows[-1][-1] = float(objective(shown, heldout_targets).total.mean())
             pending.clear()
         if last or iteration % run.checkpoint_every == 0:
-            rows += finite(pending, checkpoint)
+            rows += logged(pending, checkpoint, copies)
             pending.clear()
             save_checkpoint(checkpoint, state, iteration, rows)
 
     write_table(out.parent / "history.csv", COLUMNS, rows)
     with torch.no_grad():
-        write_image_grid(out.parent / "samples.png", net.eval()(heldout, noise(heldout, 0)))
+        write_image_grid(out.parent / "samples.png", net.eval()(*heldout))
     save_generator(out, net, run, final_objective=rows[-1][2])
     checkpoint.unlink(missing_ok=True)
 
 
-class NoiseStream:
-    """U(0, 1) noise for a batch as a function of (seed, iteration); None without noise channels."""
+def logged(
+    pending: list[tuple[int, float, Tensor]], checkpoint: Path, copies: float | None
+) -> list[list]:
+    """History rows of the pending iterations; read from the device only here.
 
-    def __init__(self, channels: int, seed: int) -> None:
-        self.channels, self.seed = channels, seed
-
-    def __call__(self, content: Tensor, iteration: int) -> Tensor | None:
-        if not self.channels:
-            return None
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, NOISE_STREAM + iteration]))
-        shape = (len(content), self.channels, *content.shape[-2:])
-        return torch.from_numpy(rng.random(shape, dtype=np.float32)).to(content.device)
-
-
-def finite(pending: list[tuple[int, float, Tensor]], checkpoint: Path) -> list[list]:
-    """History rows of the pending iterations; read from the device only here."""
+    Args:
+        copies: the diversity term of a batch of copies; None where there is no such term.
+    """
     rows = []
     for iteration, seconds, values in pending:
         numbers = values.tolist()
-        for name, number in zip(COLUMNS[3:6], numbers[1:], strict=True):
+        for name, number in zip(TERMS, numbers[1:], strict=True):
             if not abs(number) < float("inf"):
                 kept = f"{checkpoint} holds the last good state" if checkpoint.exists() else "none"
                 raise DivergenceError(
                     f"iteration {iteration}: the {name} term is {number}; checkpoint: {kept}; "
                     "lower optimiser.lr or the term's weight"
                 )
+        if copies is not None and numbers[-1] > copies - 1e-3 * abs(copies):
+            raise DivergenceError(
+                f"iteration {iteration}: the diversity term does not act: all samples of the batch "
+                "coincide; the generator ignores its noise (raise temperature or lower lr)"
+            )
         rows.append([iteration, seconds, *numbers, None])
     return rows
 
 
-def fingerprint(*tensors: Tensor) -> str:
+def fingerprint(*tensors: Tensor | None) -> str:
     """Eight hexadecimal digits that identify the values of some tensors."""
     total = hashlib.sha256()
-    for tensor in tensors:
+    for tensor in filter(lambda tensor: tensor is not None, tensors):
         total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()[:8]
 
@@ -193,7 +189,7 @@ def save_generator(path: Path, net: nn.Module, run: config.Training, **facts: fl
     write_tensors(path, net.state_dict(), metadata)
 
 
-def load_generator(path: Path) -> tuple[generators.StyleNet, config.Training]:
+def load_generator(path: Path) -> tuple[generators.Network, config.Training]:
     """A trained generator in evaluation mode, and its run.
 
     Raises:
@@ -210,7 +206,7 @@ def load_generator(path: Path) -> tuple[generators.StyleNet, config.Training]:
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: its metadata describe no run; restore the file") from error
     run = config.parse(config.Training, described, str(path))
-    net = generators.build(run.generator, run.seed)
+    net = generators.build(run.generator, run.seed, run.images.size)
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:

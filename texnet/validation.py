@@ -12,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from texnet.errors import UsageError
 
 Section = TypeVar("Section")
+# Which member of a union a value was held against: no part of the key.
+TAGS = ("[key]", "stylenet", "texturenet_v1", "texturenet_v2", "stylization", "texture")
 
 
 def parse(cls: type[Section], content: Mapping[str, Any], source: str) -> Section:
@@ -24,7 +26,7 @@ def parse(cls: type[Section], content: Mapping[str, Any], source: str) -> Sectio
 
 def explain(problem: Mapping[str, Any], cls: type) -> str:
     """One line for one of pydantic's errors: the key, what was found, what was wanted."""
-    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    key = ".".join(str(part) for part in problem["loc"] if part not in TAGS)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         classes = [schema(cls), *schema(cls).get("$defs", {}).values()]
         known = sorted({name for c in classes for name in c.get("properties", {})})

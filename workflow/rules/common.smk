@@ -10,7 +10,7 @@ from texnet.errors import UsageError
 from texnet.sources import digest as code
 
 try:
-    EXPERIMENT = schema.parse(schema.Experiment, config, "configuration")
+    EXPERIMENT = schema.parse(Experiment, config, "configuration")
 except UsageError as error:
     raise WorkflowError(str(error)) from None
 

@@ -1,0 +1,217 @@
+"""From finished runs to measurements, one row a measurement.
+
+``score`` gives the raw rows of one run; :func:`texnet.tables.summarise` gathers them into
+``results/metrics.csv``, with intervals. Each row names its unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from texnet import config, descriptors
+from texnet.artifacts import read_tensors
+from texnet.data import style_image
+from texnet.descriptors import LAYERS
+from texnet.errors import DataError, UsageError
+from texnet.inputs import NoiseStream, heldout_images, sample_group
+from texnet.metrics import (
+    contrast_removed,
+    feature_distance,
+    neighbour_entropy,
+    pairwise_features,
+    pairwise_pixels,
+    pixel_distance,
+    sliced_wasserstein,
+    spotting,
+    texture_loss_by_layer,
+    vendi,
+)
+from texnet.tables import Row
+from texnet.textures import label_of
+from texnet.training import load_generator, objective_of
+
+CROPS = 2**31  # keeps the crops' draws apart from others of the same seed
+
+
+@torch.no_grad()
+def score_stylization(directory: Path, device: torch.device) -> list[Row]:
+    """Rows of one trained generator on its held-out images.
+
+    The generator is in evaluation mode: batch norm uses its running statistics (paper section 4).
+    """
+    net, run = load_generator(directory / "model.safetensors")
+    objective = objective_of(run, device)
+    contents = heldout_images(run.images).to(device)
+    noise = NoiseStream(net, run.seed)(len(contents), *contents.shape[-2:], 0)
+    images = net.to(device)(contents, [z.to(device) for z in noise])
+    terms = objective(images, objective.content_targets(contents))
+    values = {
+        "objective": terms.total,
+        "texture": terms.texture,
+        "content": terms.content,
+        **{f"texture_{k}": v for k, v in texture_loss_by_layer(objective, images).items()},
+    }
+    return _rows(run, run.images.heldout, values, "objective")
+
+
+@torch.no_grad()
+def score_baseline(directory: Path, device: torch.device) -> list[Row]:
+    """Rows of one baseline: objective at the start and at the end, and how far the image moved."""
+    run = config.read_run(directory / "run.json")
+    if not isinstance(run, config.Optimisation):
+        raise DataError(f"{directory}/run.json: is a training, wanted a baseline")
+    tensors, _ = read_tensors(directory / "images.safetensors")
+    names = run.images.heldout
+    try:
+        start = torch.stack([tensors[f"{n}/start"] for n in names]).to(device)
+        end = torch.stack([tensors[f"{n}/end"] for n in names]).to(device)
+    except KeyError as error:
+        raise DataError(
+            f"{directory}/images.safetensors: no image {error}; optimise again"
+        ) from error
+    objective = objective_of(run, device)
+    targets = objective.content_targets(heldout_images(run.images).to(device))
+    first, last = objective(start, targets), objective(end, targets)
+    rows = _rows(
+        run,
+        names,
+        {
+            "objective_start": first.total,
+            "objective": last.total,
+            "texture": last.texture,
+            "content": last.content,
+            **{f"texture_{k}": v for k, v in texture_loss_by_layer(objective, end).items()},
+        },
+        "objective",
+    )
+    rows += _rows(run, names, {"moved_pixels": pixel_distance(start, end)}, "RMS of [0,1]")
+    moved = feature_distance(objective.descriptor, start, end)
+    return rows + _rows(run, names, {"moved_features": moved}, "squared distance")
+
+
+@torch.no_grad()
+def score_texture(directory: Path, device: torch.device) -> list[Row]:
+    """Rows of the samples of a texture: of a trained network, or optimised ones.
+
+    Samples come in groups of 8, one row a group and metric: the groups are independent, so that
+    intervals over them are honest for diversity too. All networks get the same held-out noise.
+    """
+    run = config.read_run(directory / "run.json")
+    count = run.images.samples // config.GROUP
+    if isinstance(run, config.Training):
+        net, run = load_generator(directory / "model.safetensors")
+        net.to(device)
+        groups = [sample_group(net, run.images.size, g) for g in range(count)]
+    else:
+        tensors, _ = read_tensors(directory / "images.safetensors")
+        try:
+            samples = torch.stack([tensors[f"{i}/end"] for i in range(run.images.samples)])
+        except KeyError as error:
+            raise DataError(
+                f"{directory}/images.safetensors: no sample {error}; optimise again"
+            ) from error
+        groups = list(samples.to(device).split(config.GROUP))
+    meter = TextureMeter(run, device)
+    return [row for g, images in enumerate(groups) for row in meter(run.name, run.seed, g, images)]
+
+
+@torch.no_grad()
+def score_references(path: Path, seeds: Iterable[int], device: torch.device) -> list[Row]:
+    """Rows of an exemplar's own crops, ``crops``, and of one crop repeated, ``repeated``.
+
+    Args:
+        path: run.json of any run on the exemplar, which says sizes and layers.
+        seeds: of the crops.
+    """
+    run = config.read_run(path)
+    meter = TextureMeter(run, device)
+    rows = []
+    for seed in seeds:
+        crops = exemplar_crops(meter.exemplar, run.images.size, run.images.samples, seed)
+        for g, images in enumerate(crops.split(config.GROUP)):
+            rows += meter("crops", seed, g, images)
+            rows += meter("repeated", seed, g, images[:1].expand_as(images))
+    return rows
+
+
+def exemplar_crops(exemplar: Tensor, size: int, count: int, seed: int) -> Tensor:
+    """Square crops (count, 3, size, size) at random places of an exemplar (3, H, W)."""
+    rng = np.random.default_rng([seed, CROPS])
+    height, width = exemplar.shape[-2:]
+    tops = rng.integers(height - size + 1, size=count)
+    lefts = rng.integers(width - size + 1, size=count)
+    return torch.stack(
+        [exemplar[:, t : t + size, x : x + size] for t, x in zip(tops, lefts, strict=True)]
+    )
+
+
+class TextureMeter:
+    """Measures groups of samples of one exemplar, (8, 3, size, size), by every texture metric."""
+
+    def __init__(self, run: config.Training | config.Optimisation, device: torch.device) -> None:
+        if not isinstance(run.images, config.Texture):
+            raise UsageError(f"run '{run.name}' is a stylization, wanted a texture")
+        self.label = label_of(run.images.exemplar)
+        self.objective = objective_of(run, device)
+        self.exemplar = style_image(*run.images.reference).to(device)
+        trained = run.objective.style_layers
+        reached = LAYERS[: max(LAYERS.index(layer) for layer in trained)]
+        untrained = [layer for layer in reached if layer not in trained]
+        self.untrained = descriptors.load(
+            run.descriptor.name,
+            untrained or [trained[-1]],
+            pool=run.descriptor.pool,
+            weights=Path(run.descriptor.weights) if run.descriptor.weights else None,
+        ).to(device)
+        self.wanted = self.untrained(self.exemplar[None])
+        crops = exemplar_crops(self.exemplar, run.images.size, 64, seed=0)
+        self.spots = spotting(crops).mean()
+
+    def __call__(self, run: str, seed: int, group: int, images: Tensor) -> list[Row]:
+        """Rows of one group."""
+        texture = texture_loss_by_layer(self.objective, images)
+        found = self.untrained(images.clamp(0, 1))
+        wasserstein = {k: sliced_wasserstein(found[k], self.wanted[k]) for k in found}
+        embedding = contrast_removed(self.objective.descriptor, images)
+        values = {
+            ("texture", "loss"): torch.stack(list(texture.values())).sum(0).mean(),
+            **{(f"texture_{k}", "loss"): v.mean() for k, v in texture.items()},
+            ("sliced_wasserstein", "activation"): torch.stack(list(wasserstein.values())).mean(),
+            **{(f"sliced_wasserstein_{k}", "activation"): v.mean() for k, v in wasserstein.items()},
+            ("pairwise_pixels", "RMS of [0,1]"): pairwise_pixels(images),
+            ("pairwise_features", "distance"): pairwise_features(embedding),
+            ("vendi", f"of {len(images)}"): vendi(embedding),
+            ("neighbour_entropy", "nats"): neighbour_entropy(images),
+            ("spotting", "of exemplar"): (spotting(images) / self.spots).mean(),
+        }
+        return [
+            Row(run, self.label, seed, f"group{group}", metric, float(value), unit)
+            for (metric, unit), value in values.items()
+        ]
+
+
+def score(directory: Path, device: torch.device) -> list[Row]:
+    """Rows of the run in ``directory``: a stylization, its baseline, or a texture."""
+    run = config.read_run(directory / "run.json")
+    if isinstance(run.images, config.Texture):
+        return score_texture(directory, device)
+    kind = score_stylization if isinstance(run, config.Training) else score_baseline
+    return kind(directory, device)
+
+
+def _rows(
+    run: config.Training | config.Optimisation,
+    contents: Iterable[str],
+    values: Mapping[str, Tensor],
+    unit: str,
+) -> list[Row]:
+    return [
+        Row(run.name, run.images.style, run.seed, content, metric, float(value), unit)
+        for metric, vector in values.items()
+        for content, value in zip(contents, vector, strict=True)
+    ]
