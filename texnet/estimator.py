@@ -41,7 +41,7 @@ def known_entropy(distribution: str, dimension: int, scale: float) -> float:
 
 
 def printed_gradient(points: Tensor) -> Tensor:
-    """Derivative of -sum_i ln rho_i as eq. 11 prints it, (N, D): differences over rho, not rho^2."""
+    """Derivative of -sum_i ln rho_i as eq. 11 prints it, (N, D): over rho, not over rho^2."""
     flat = points.flatten(1)
     pairs = (flat[:, None] - flat[None]).square().sum(-1)
     nearest = pairs.fill_diagonal_(float("inf")).argmin(1)
@@ -57,7 +57,7 @@ def true_gradient(points: Tensor) -> Tensor:
 
 
 def rows(seeds: Iterable[int]) -> list[Row]:
-    """Errors of the estimate in nats, and how much longer eq. 11's vector is than the derivative."""
+    """Errors of the estimate in nats; how much longer eq. 11's vector is than the derivative."""
     found = []
     for seed in seeds:
         rng = torch.Generator().manual_seed(seed)
