@@ -1,6 +1,7 @@
 """Generation by optimisation: known optima, the start it was given, the shared objective."""
 
 import csv
+import dataclasses
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ from torch import nn
 from texnet import config
 from texnet.artifacts import read_tensors
 from texnet.baselines import noise_image, optimise, run_baseline
-from texnet.errors import DivergenceError, UsageError
-from texnet.losses import Terms
-from texnet.metrics import feature_distance, pixel_distance, score
-from texnet.training import heldout_images, objective_of, train
+from texnet.data import write_image
+from texnet.errors import DataError, DivergenceError, UsageError
+from texnet.inputs import heldout_images
+from texnet.losses import Terms, nearest_neighbour
+from texnet.metrics import feature_distance, pixel_distance
+from texnet.scoring import score
+from texnet.training import objective_of, train
 
 CPU = torch.device("cpu")
 SECTIONS = {
@@ -50,7 +54,7 @@ class Quadratic(nn.Module):
     def forward(self, images, content_targets):
         weights = torch.linspace(1, 50, images[0].numel()).view_as(images[0])
         texture = (weights * (images - self.target).square()).sum((1, 2, 3))
-        return Terms(texture, images.new_full((1,), 3.0), images.new_zeros(1))
+        return Terms(texture, images.new_full((1,), 3.0), images.new_zeros(1), images.new_zeros(1))
 
 
 def test_finds_the_minimum_of_a_quadratic():
@@ -96,6 +100,52 @@ def test_from_noise_the_objective_falls_on_every_image(tmp_path):
     for content in ("chelsea", "flower"):
         values = [float(r["objective"]) for r in rows if r["content"] == content]
         assert min(values) < 0.2 * values[0]
+
+
+def texture_baseline(evaluations=12):
+    return config.Optimisation(
+        name="texture_gatys",
+        seed=3,
+        descriptor=config.Descriptor(name="random"),
+        objective=config.Objective(style_layers=("relu1_1", "relu2_1"), content_weight=0.0),
+        images=config.Texture("pebbles", exemplar_size=48, size=32, samples=8),
+        start="noise",
+        evaluations=evaluations,
+        device="cpu",
+    )
+
+
+def test_a_texture_is_optimised_once_a_sample_each_from_noise_of_its_own(tmp_path):
+    run, seen = texture_baseline(), []
+    path = tmp_path / "images.safetensors"
+    run_baseline(run, path, CPU, on_image=lambda name, result: seen.append(name))
+    images, facts = read_tensors(path)
+    assert seen == [str(i) for i in range(8)] and facts["start"] == "noise"
+    assert set(images) == {f"{i}/{part}" for i in range(8) for part in ("start", "end")}
+    assert {tuple(image.shape) for image in images.values()} == {(3, 32, 32)}
+    start = torch.stack([images[f"{i}/start"] for i in range(8)])
+    end = torch.stack([images[f"{i}/end"] for i in range(8)])
+    assert nearest_neighbour(start).min() > 0
+    objective = objective_of(run, CPU)
+    before, after = objective(start, {}).total, objective(end, {}).total
+    assert (after < 0.5 * before).all()
+    with (tmp_path / "history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 8 * 12
+    firsts = [float(r["objective"]) for r in rows if r["evaluation"] == "0"]
+    assert firsts == pytest.approx(before.tolist(), rel=1e-4)
+    again = tmp_path / "again" / "images.safetensors"
+    run_baseline(run, again, CPU)
+    assert all(torch.equal(image, images[k]) for k, image in read_tensors(again)[0].items())
+
+
+def test_a_texture_larger_than_its_exemplar_is_refused(tmp_path):
+    run = texture_baseline()
+    wide = tmp_path / "wide.png"
+    write_image(wide, torch.rand(3, 24, 48))
+    run = dataclasses.replace(run, images=config.Texture(str(wide), 48, 32, 8))
+    with pytest.raises(DataError, match="shorter side has 24 pixels, samples have 32"):
+        run_baseline(run, tmp_path / "images.safetensors", CPU)
 
 
 def test_finetuning_starts_at_the_generators_output_on_the_same_objective(tmp_path):

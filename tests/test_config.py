@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from texnet import config
-from texnet.__main__ import _mapping
+from texnet.commands import _mapping
 from texnet.errors import DataError, UsageError
 from texnet.validation import schema
 

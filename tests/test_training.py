@@ -6,8 +6,9 @@ import dataclasses
 import pytest
 import torch
 
-from texnet import config, training
+from texnet import config, generators, training
 from texnet.artifacts import read_tensors, sha256
+from texnet.data import load_image, read_image, write_image
 from texnet.errors import DataError, DivergenceError
 from texnet.training import load_generator, train
 
@@ -37,6 +38,20 @@ def run(**changes):
     for key, value in changes.items():
         settings[key] = settings[key] | value if isinstance(value, dict) else value
     return config.parse(config.Training, settings, "test")
+
+
+V1 = {"name": "texturenet_v1", "width": 2}
+V2 = {"name": "texturenet_v2", "width": 4, "latent": 8}
+
+
+def texture(generator=V2, optimiser=None, images=None, **objective):
+    """A small run without content; the weight brings the large random features to a loss of 20."""
+    described = config.to_json(run(optimiser=optimiser or {}))
+    described["generator"] = generator
+    weights = {"style_weight": 1e-4, "content_weight": 0, "diversity_weight": 0.1}
+    described["objective"] |= weights | objective
+    described["images"] = {"exemplar": "gravel", "exemplar_size": 32, "size": 32} | (images or {})
+    return config.parse(config.Training, described, "test")
 
 
 def history(out):
@@ -121,8 +136,6 @@ def test_damaged_checkpoint_is_named(tmp_path):
 @pytest.mark.parametrize("other", ["lr", "style", "code"])
 def test_checkpoint_of_something_else_is_not_taken(tmp_path, monkeypatch, other):
     """Another configuration, another picture under the same name, another version of the code."""
-    from texnet.data import load_image, write_image
-
     style = tmp_path / "style.png"
     write_image(style, load_image("ihc"))
     r, out = run(images={"style": str(style)}), tmp_path / "model.safetensors"
@@ -141,15 +154,16 @@ def test_checkpoint_of_something_else_is_not_taken(tmp_path, monkeypatch, other)
 
 def test_in_and_bn_see_the_same_batches(tmp_path, monkeypatch):
     seen = {"instance": [], "batch": []}
-    original = training.ContentCrops.__call__
+    original = training.Inputs.__call__
 
     for norm, batches in seen.items():
 
         def spy(self, iteration, batches=batches):
-            batches.append(original(self, iteration))
-            return batches[-1]
+            content, noise = original(self, iteration)
+            batches.append(content)
+            return content, noise
 
-        monkeypatch.setattr(training.ContentCrops, "__call__", spy)
+        monkeypatch.setattr(training.Inputs, "__call__", spy)
         train(run(generator={"norm": norm}), tmp_path / norm / "model.safetensors", CPU)
     assert len(seen["batch"]) == 6
     for a, b in zip(seen["instance"], seen["batch"], strict=True):
@@ -189,13 +203,118 @@ def test_a_model_carries_its_run(tmp_path):
     assert float(metadata["final_objective"]) == pytest.approx(float(history(out)[-1]["loss"]))
 
 
-def test_noise_is_a_function_of_seed_and_iteration():
-    content = torch.zeros(2, 3, 4, 4)
-    a, b = training.NoiseStream(3, 0), training.NoiseStream(3, 0)
-    b(content, 7)
-    assert torch.equal(a(content, 5), b(content, 5))
-    assert not torch.equal(a(content, 5), a(content, 6))
-    assert not torch.equal(a(content, 5), training.NoiseStream(3, 1)(content, 5))
-    assert training.NoiseStream(0, 0)(content, 5) is None
-    sample = a(torch.zeros(64, 3, 32, 32), 1)
-    assert 0 <= sample.min() and sample.max() < 1 and abs(sample.mean() - 0.5) < 0.01
+@pytest.mark.parametrize("generator", [V1, V2], ids=["v1", "v2"])
+def test_the_loss_of_a_texture_falls(tmp_path, generator):
+    out = tmp_path / "model.safetensors"
+    train(texture(generator, {"iterations": 40}), out, CPU)
+    rows = history(out)
+    for column in ("loss", "texture"):
+        values = [float(row[column]) for row in rows]
+        assert sum(values[-5:]) < 0.7 * sum(values[:5])
+    heldout = [float(row["heldout"]) for row in rows if row["heldout"]]
+    assert heldout[-1] < 0.8 * heldout[0]
+
+
+def test_history_of_a_texture_has_its_diversity(tmp_path):
+    """-lambda ln rho, with rho of order 1 over 3072 pixel values."""
+    out = tmp_path / "model.safetensors"
+    train(texture(), out, CPU)
+    for row in history(out):
+        parts = float(row["texture"]) + float(row["diversity"])
+        assert float(row["loss"]) == pytest.approx(parts, rel=1e-5)
+        assert float(row["content"]) == float(row["tv"]) == 0
+        assert 0 < abs(float(row["diversity"])) < 0.1 * 6.9  # of copies: 0.1 * ln 1000
+    assert read_image(tmp_path / "samples.png").shape == (3, 2 * 34 + 2, 4 * 34 + 2)
+    train(texture(diversity_weight=0), out, CPU)
+    assert {float(row["diversity"]) for row in history(out)} == {0.0}
+
+
+def test_a_larger_diversity_weight_spreads_the_samples(tmp_path):
+    spread = []
+    for weight in (0.0, 1.0):
+        out = tmp_path / f"{weight}.safetensors"
+        train(texture(optimiser={"iterations": 20}, diversity_weight=weight), out, CPU)
+        net, r = load_generator(out)
+        assert r.objective.diversity_weight == weight
+        with torch.no_grad():
+            a, b = net(None, [torch.tensor([[1.0] * 8, [-1.0] * 8])])
+        spread.append((a - b).norm())
+    assert spread[1] > 1.1 * spread[0]
+
+
+@pytest.mark.parametrize("generator", [V1, V2], ids=["v1", "v2"])
+def test_a_texture_interrupted_and_resumed_is_never_interrupted(tmp_path, generator):
+    r = texture(generator)
+    outs = [tmp_path / name / "model.safetensors" for name in "abc"]
+    for i, out in enumerate(outs[:2]):
+        torch.manual_seed(i)
+        train(r, out, CPU)
+    with pytest.raises(Stopped):
+        train(r, outs[2], CPU, stop_at(4))
+    seen = []
+    train(r, outs[2], CPU, lambda step: seen.append(step.iteration))
+    assert seen == [3, 4, 5, 6]
+    assert len({sha256(out) for out in outs}) == 1
+    columns = [[(row["loss"], row["diversity"]) for row in history(out)] for out in outs]
+    assert columns[0] == columns[1] == columns[2]
+
+
+@pytest.mark.parametrize("generator", [V1, V2], ids=["v1", "v2"])
+def test_a_texture_network_carries_its_run(tmp_path, generator):
+    out, r = tmp_path / "model.safetensors", texture(generator)
+    train(r, out, CPU)
+    net, found = load_generator(out)
+    assert found == r and not net.training
+    noise = [torch.rand(shape) for shape in net.noise_shapes(2, 32, 32)]
+    assert net(None, noise).shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("convention", ["paper", "authors_code"])
+def test_a_generator_that_ignores_its_noise_is_stopped(tmp_path, monkeypatch, convention):
+    original = generators.initialise
+
+    def deaf(net, seed):
+        original(net, seed)
+        torch.nn.init.zeros_(net.full[0].weight)
+
+    monkeypatch.setattr(generators, "initialise", deaf)
+    out = tmp_path / "model.safetensors"
+    with pytest.raises(DivergenceError, match="iteration 1: the diversity term does not act"):
+        train(texture(convention=convention), out, CPU)
+    assert not out.exists()
+    train(texture(diversity_weight=0), out, CPU)
+    assert out.exists()
+
+
+def test_only_copies_are_stopped_by_the_diversity_term(tmp_path):
+    """Eq. 10 with lambda 1 and its floor at 1/1000: of copies the term is ln 1000."""
+    copies = 6.907755
+
+    def logged(diversity):
+        values = torch.tensor([0.5, 0.5, 0.0, 0.0, diversity])
+        return training.logged([(9, 0.1, values)], tmp_path / "none.pt", copies)
+
+    assert logged(copies - 0.1)[0][:3] == [9, 0.1, 0.5]
+    assert logged(-3.0)[0][-1] is None
+    with pytest.raises(DivergenceError, match=r"iteration 9: .* does not act: all samples"):
+        logged(copies)
+    with pytest.raises(DivergenceError, match="the diversity term is nan; checkpoint: none;"):
+        logged(float("nan"))
+
+
+def test_a_flat_exemplar_is_refused(tmp_path):
+    path, out = tmp_path / "flat.png", tmp_path / "model.safetensors"
+    write_image(path, torch.tensor([0.2, 0.5, 0.7])[:, None, None].expand(3, 40, 40))
+    with pytest.raises(
+        DataError, match=r"exemplar '.*flat\.png' is flat .* use another"
+    ) as refused:
+        train(texture(images={"exemplar": str(path)}), out, CPU)
+    assert "\n" not in str(refused.value) and not out.exists()
+
+
+def test_an_exemplar_smaller_than_its_samples_is_refused(tmp_path):
+    path, out = tmp_path / "small.png", tmp_path / "model.safetensors"
+    write_image(path, torch.rand(3, 31, 64))
+    with pytest.raises(DataError, match="shorter side has 31 pixels, samples have 32") as refused:
+        train(texture(images={"exemplar": str(path), "exemplar_size": 80}), out, CPU)
+    assert "\n" not in str(refused.value) and not out.exists()

@@ -7,7 +7,9 @@ from snakemake.exceptions import WorkflowError
 
 from texnet import config as schema
 from texnet.errors import UsageError
+from texnet.experiment import Experiment
 from texnet.sources import digest as code
+from texnet.textures import label_of
 
 try:
     EXPERIMENT = schema.parse(Experiment, config, "configuration")
@@ -17,9 +19,13 @@ except UsageError as error:
 RUNS = EXPERIMENT.all_runs()
 TRAININGS = [name for name, run in RUNS.items() if isinstance(run, schema.Training)]
 BASELINES = [name for name in RUNS if name not in TRAININGS]
+TEXTURES = EXPERIMENT.textures
+NAMES = [*EXPERIMENT.runs, *EXPERIMENT.baselines, *TEXTURES.names]
+# Their T is the one that the sweep chooses.
+TEMPERED = [name for name, run in RUNS.items() if run.name == TEXTURES.sweep.run]
 # With results in place Snakemake would pass over a missing file and call them up to date.
 for run in RUNS.values():
-    for name in [run.images.style, *run.images.contents, *run.images.heldout]:
+    for name in run.images.files:
         if PurePath(name).suffix and not Path(name).is_file():
             raise WorkflowError(f"configuration: images name '{name}', and there is no such file")
 
@@ -28,16 +34,15 @@ GPUS = 0 if EXPERIMENT.device == "cpu" else 1
 
 
 def seeds_of(name):
-    """Directories of a run of the configuration, one per seed."""
-    return [f"results/{name}_seed{seed}" for seed in EXPERIMENT.seeds]
+    """Directories of a run of the configuration: one per seed, for textures and exemplar."""
+    return [f"results/{directory}" for directory, run in RUNS.items() if run.name == name]
 
 
 def files_of(wildcards):
     """Weights and images of a run that are files (photographs and exemplars have no suffix)."""
     run = RUNS[wildcards.run]
     weights = schema.weights_file(run.descriptor)
-    names = [run.images.style, *run.images.contents, *run.images.heldout]
-    images = [name for name in names if PurePath(name).suffix]
+    images = [name for name in run.images.files if PurePath(name).suffix]
     return [str(weights), *images] if weights else images
 
 
@@ -51,5 +56,7 @@ def start_model(wildcards):
 
 def results_of(wildcards):
     """What a run leaves behind, for all seeds."""
-    file = "model" if wildcards.name in EXPERIMENT.runs else "images"
-    return [f"{d}/{file}.safetensors" for d in seeds_of(wildcards.name)]
+    return [
+        f"{d}/{'model' if d.removeprefix('results/') in TRAININGS else 'images'}.safetensors"
+        for d in seeds_of(wildcards.name)
+    ]

@@ -46,12 +46,69 @@ rule fig3:
     conda:
         "../../environment.yml"
     params:
+        figure="fig3",
         code=[code("data"), code("tables")],
     shell:
-        "python -m figures.fig3 {output.pdf} --roles {input.roles} > {log} 2>&1"
+        "python -m figures.{params.figure} {output.pdf} --roles {input.roles} > {log} 2>&1"
+
+
+PARTS = EXPERIMENT.figures.textures
+
+
+use rule fig3 as fig5 with:
+    input:
+        script="figures/fig5.py",
+        style=["figures/style.py", "figures/paper.mplstyle"],
+        roles="results/textures.json",
+        models=[
+            f"{d}/model.safetensors"
+            for name in (PARTS.pyramid, PARTS.collapsed, PARTS.diverse)
+            for d in seeds_of(name)
+        ],
+        scores=expand(
+            "results/scores/{name}.csv",
+            name=[PARTS.pyramid, PARTS.collapsed, PARTS.diverse, "references"],
+        ),
+    output:
+        pdf="figures/fig5.pdf",
+        png=report(
+            "figures/fig5.png",
+            category="Figures",
+            caption="../report/fig5.rst",
+            labels={"figure": "5"},
+        ),
+    log:
+        "logs/figures/fig5.log",
+    params:
+        figure="fig5",
+        code=[code("training"), code("tables")],
+
+
+use rule fig3 as fig7 with:
+    input:
+        script="figures/fig7.py",
+        style=["figures/style.py", "figures/paper.mplstyle"],
+        roles="results/textures.json",
+        models=[f"{d}/model.safetensors" for name in TEXTURES.swept for d in seeds_of(name)],
+        tables=expand("results/sweep/{exemplar}.csv", exemplar=TEXTURES.labels),
+    output:
+        pdf="figures/fig7.pdf",
+        png=report(
+            "figures/fig7.png",
+            category="Figures",
+            caption="../report/fig7.rst",
+            labels={"figure": "7"},
+        ),
+    log:
+        "logs/figures/fig7.log",
+    params:
+        figure="fig7",
+        code=[code("training"), code("tables")],
 
 
 rule figures:
     """Every figure."""
     input:
         rules.fig3.output,
+        rules.fig5.output,
+        rules.fig7.output,

@@ -10,7 +10,7 @@ rule score:
     log:
         "logs/score/{name}.log",
     wildcard_constraints:
-        name="|".join([*EXPERIMENT.runs, *EXPERIMENT.baselines]),
+        name="|".join(NAMES),
     conda:
         "../../environment.yml"
     threads: 1
@@ -20,15 +20,57 @@ rule score:
         runtime="1h",
     params:
         runs=lambda wildcards: seeds_of(wildcards.name),
-        code=code("metrics"),
+        code=code("scoring"),
     shell:
         "python -m texnet score {params.runs} --out {output} > {log} 2>&1"
+
+
+rule references:
+    """Measure crops of the exemplars: the ceiling and the floor of diversity."""
+    input:
+        expand(
+            "results/{run}_{exemplar}_seed{seed}/run.json",
+            run=EXPERIMENT.figures.textures.collapsed,
+            exemplar=TEXTURES.labels,
+            seed=EXPERIMENT.seeds[0],
+        ),
+    output:
+        "results/scores/references.csv",
+    log:
+        "logs/score/references.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        seeds=EXPERIMENT.seeds,
+        code=code("scoring"),
+    shell:
+        "python -m texnet references {input} --seeds {params.seeds} --out {output} > {log} 2>&1"
+
+
+rule estimator:
+    """Hold the entropy estimator against distributions of known entropy."""
+    output:
+        "results/scores/estimator.csv",
+    log:
+        "logs/score/estimator.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        seeds=EXPERIMENT.seeds,
+        code=code("estimator"),
+    shell:
+        "python -m texnet estimator --seeds {params.seeds} --out {output} > {log} 2>&1"
 
 
 rule metrics:
     """Gather the scores of all runs into one table with intervals."""
     input:
-        expand("results/scores/{name}.csv", name=[*EXPERIMENT.runs, *EXPERIMENT.baselines]),
+        expand("results/scores/{name}.csv", name=[*NAMES, "references", "estimator"]),
     output:
         report("results/metrics.csv", category="Tables", labels={"table": "metrics"}),
     log:
@@ -46,6 +88,7 @@ rule claims:
     """Judge the paper's claims by their rules."""
     input:
         roles="results/fig3.json",
+        textures="results/textures.json",
         scores=rules.metrics.input,
         histories=expand("results/{run}/history.csv", run=TRAININGS),
     output:
@@ -60,5 +103,5 @@ rule claims:
         runs=[f"results/{run}" for run in TRAININGS],
         code=code("claims"),
     shell:
-        "python -m texnet claims --roles {input.roles} --scores {input.scores}"
+        "python -m texnet claims --roles {input.roles} --textures {input.textures} --scores {input.scores}"
         " --histories {params.runs} --out {output.table} > {log} 2>&1"

@@ -8,7 +8,7 @@ rule configure:
     log:
         "logs/configure/{run}.log",
     wildcard_constraints:
-        run="|".join(RUNS),
+        run="|".join(name for name in RUNS if name not in TEMPERED),
     localrule: True
     conda:
         "../../environment.yml"

@@ -1,0 +1,65 @@
+"""Figure 5: samples of V2 without and with the diversity term, and of V1, for each exemplar."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib.pyplot as plt
+
+from figures.style import WIDTH, save, show_image
+from texnet.artifacts import read_json
+from texnet.data import style_image
+from texnet.inputs import sample_group
+from texnet.runtime import prepare
+from texnet.tables import Row, read_scores
+from texnet.training import load_generator
+
+SHOWN = 3
+ROLES = {
+    "collapsed": r"TextureNetV2, $\lambda = 0$",
+    "diverse": r"TextureNetV2, $\lambda > 0$",
+    "pyramid": r"TextureNetV1, $\lambda = 0$",
+}
+
+
+def summary(rows: list[Row], exemplar: str) -> str:
+    """Means over seeds and groups of samples."""
+
+    def mean(metric: str) -> float:
+        return fmean(r.value for r in rows if (r.exemplar, r.metric) == (exemplar, metric))
+
+    return f"loss {mean('texture'):.0f}   Vendi {mean('vendi'):.1f} of 8"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, help="figure to write (.pdf; a .png goes beside it)")
+    parser.add_argument("--roles", type=Path, required=True, help="results/textures.json")
+    args = parser.parse_args()
+    prepare()
+    part, results = read_json(args.roles), args.roles.parent
+    exemplars, seed = part["exemplars"], part["seeds"][0]
+
+    size = (WIDTH, 0.3 + 0.85 * len(exemplars))
+    figure = plt.figure(figsize=size, layout="constrained")
+    parts = figure.subfigures(1, 1 + len(ROLES), width_ratios=[1.1, *[SHOWN] * len(ROLES)])
+    originals = parts[0].subplots(len(exemplars), 1, squeeze=False)
+    parts[0].suptitle("exemplar")
+    for block, (role, title) in zip(parts[1:], ROLES.items(), strict=True):
+        block.suptitle(title)
+        rows = read_scores([results / "scores" / f"{part[role]}.csv"])
+        axes = block.subplots(len(exemplars), SHOWN, squeeze=False)
+        for i, exemplar in enumerate(exemplars):
+            directory = results / f"{part[role]}_{exemplar}_seed{seed}"
+            net, run = load_generator(directory / "model.safetensors")
+            for j, image in enumerate(sample_group(net, run.images.size, 0)[:SHOWN]):
+                said = summary(rows, exemplar) if j == SHOWN // 2 else ""
+                show_image(axes[i, j], image, said)
+            show_image(originals[i, 0], style_image(*run.images.reference), exemplar)
+    save(figure, args.out)
+
+
+if __name__ == "__main__":
+    main()

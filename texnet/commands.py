@@ -1,0 +1,271 @@
+"""What each verb of the command line does.
+
+Each imports what it needs, so that ``--help`` and the table verbs start without PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from texnet.errors import DataError, UsageError
+
+
+def configure(args: argparse.Namespace) -> None:
+    from texnet import config, experiment
+    from texnet.artifacts import write_json
+
+    made = config.parse(experiment.Experiment, _mapping(args.config), "configuration")
+    for name, run in made.all_runs().items():
+        write_json(args.out / name / "run.json", config.to_json(run))
+    write_json(args.out / "fig3.json", made.figure3())
+    write_json(args.out / "textures.json", made.texture_parts())
+
+
+def _mapping(text: str) -> dict:
+    """A configuration given as JSON text, or as one or more YAML files joined by commas."""
+    if text.lstrip().startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"configuration: is not valid JSON ({error})") from error
+    import yaml
+
+    from texnet.artifacts import check_file
+
+    merged: dict = {}
+    for name in filter(None, map(str.strip, text.split(","))):
+        try:
+            content = yaml.safe_load(check_file(Path(name), "YAML").read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise DataError(f"{name}: is not valid YAML ({error})") from error
+        if not isinstance(content, dict):
+            raise UsageError(f"{name}: holds no keys; config/README.md lists them")
+        merged = _merge(merged, content)
+    return merged
+
+
+def _device(name: str, threads: int):  # noqa: ANN202 (a torch.device)
+    """Set up the process; UsageError where the device is not there."""
+    import torch
+
+    from texnet import runtime
+
+    device = runtime.prepare(name, threads)
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"device '{name}' is not usable here ({reason}); use cpu") from error
+    return device
+
+
+def _merge(base: dict, change: dict) -> dict:
+    both = {k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
+            for k, v in change.items()}  # fmt: skip
+    return {**base, **both}
+
+
+def schema(args: argparse.Namespace) -> None:
+    from texnet import experiment, validation
+    from texnet.artifacts import write_json
+
+    write_json(args.out, validation.schema(experiment.Experiment))
+
+
+def train(args: argparse.Namespace) -> None:
+    from texnet import config, training
+    from texnet.artifacts import check_writable
+    from texnet.progress import Progress
+
+    run = config.read_run(args.run)
+    if not isinstance(run, config.Training):
+        raise UsageError(f"{args.run}: describes a baseline; use texnet optimize")
+    check_writable(args.out)
+    device = _device(args.device or run.device, run.threads)
+    with Progress(
+        f"{run.name} seed {run.seed}", run.optimiser.iterations, args.tensorboard
+    ) as show:
+        training.train(run, args.out, device, lambda step: show(step.iteration, step.loss))
+
+
+def optimize(args: argparse.Namespace) -> None:
+    from texnet import baselines, config
+    from texnet.artifacts import check_writable
+    from texnet.progress import Progress
+
+    run = config.read_run(args.run)
+    if not isinstance(run, config.Optimisation):
+        raise UsageError(f"{args.run}: describes a training; use texnet train")
+    check_writable(args.out)
+    device = _device(args.device or run.device, run.threads)
+    done = 0
+    images = run.images
+    total = images.samples if isinstance(images, config.Texture) else len(images.heldout)
+    with Progress(f"{run.name} seed {run.seed}", total) as show:
+
+        def on_image(content: str, result: baselines.Optimised) -> None:
+            nonlocal done
+            done += 1
+            show(done, result.trace[-1][0])
+
+        baselines.run_baseline(run, args.out, device, args.start, on_image)
+
+
+def stylize(args: argparse.Namespace) -> None:
+    import torch
+
+    from texnet import config, data, inputs, training
+
+    if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
+    files = data.images_under([args.image]) if args.image.is_dir() else [args.image]
+    made: dict[Path, Path] = {}
+    for file in files:
+        out = args.out / f"{file.stem}.png"
+        if out in made:
+            raise UsageError(f"{made[out]} and {file} would both become {out}; rename one")
+        if out.exists() and file.exists() and out.samefile(file):
+            raise UsageError(f"{out}: would overwrite its input; choose another --out")
+        made[out] = file
+    device = _device(args.device or "auto", args.threads)
+    net, run = training.load_generator(args.model)
+    if isinstance(run.images, config.Texture):
+        raise UsageError(f"{args.model}: makes textures, takes no image; use texnet sample")
+    net.to(device)
+    for out, file in made.items():
+        content = data.load_image(str(file))
+        if args.size:
+            content = data.fit(content, args.size)
+        content = content[None].to(device)
+        noise = inputs.NoiseStream(net, args.seed)(1, *content.shape[-2:], 0)
+        with torch.no_grad():
+            image = net(content, [z.to(device) for z in noise])[0]
+        data.write_image(out, image)
+        print(out)
+
+
+def score(args: argparse.Namespace) -> None:
+    from texnet import config, scoring, tables
+    from texnet.artifacts import check_writable
+
+    check_writable(args.out)
+    rows = []
+    for directory in args.runs:
+        run = config.read_run(directory / "run.json")
+        device = _device(args.device or run.device, run.threads)
+        rows += scoring.score(directory, device)
+    tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
+
+
+def sample(args: argparse.Namespace) -> None:
+    import torch
+
+    from texnet import config, data, inputs, training
+    from texnet.generators import TextureNetV2
+
+    if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
+    device = _device(args.device or "auto", args.threads)
+    net, run = training.load_generator(args.model)
+    if not isinstance(run.images, config.Texture):
+        raise UsageError(f"{args.model}: stylizes images; use texnet stylize")
+    net.to(device)
+    width, height = args.size or (run.images.size, run.images.size)
+    noise = inputs.NoiseStream(net, args.seed)
+    for number in range(args.count):
+        z = [part.to(device) for part in noise(1, height, width, number)]
+        with torch.no_grad():
+            image = net(None, z)[0, :, :height, :width]
+        out = args.out / f"{run.name}_{number}.png"
+        data.write_image(out, image)
+        print(out)
+    if not isinstance(net, TextureNetV2) and (width % 32 or height % 32):
+        print("cropped from a multiple of 32: these do not tile", file=sys.stderr)
+
+
+def references(args: argparse.Namespace) -> None:
+    from texnet import config, scoring, tables
+    from texnet.artifacts import check_writable
+
+    check_writable(args.out)
+    rows = []
+    for path in args.runs:
+        run = config.read_run(path)
+        device = _device(args.device or run.device, run.threads)
+        rows += scoring.score_references(path, args.seeds, device)
+    tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
+
+
+def estimator(args: argparse.Namespace) -> None:
+    from texnet import estimator, tables
+
+    tables.write_table(args.out, tables.SCORE_COLUMNS, estimator.rows(args.seeds))
+
+
+def sweep(args: argparse.Namespace) -> None:
+    from texnet import sweep, tables
+    from texnet.artifacts import read_json
+
+    rows = tables.read_scores(args.scores)
+    found = sweep.sweep_table(read_json(args.textures), args.exemplar, rows)
+    tables.write_table(args.out, sweep.COLUMNS, found)
+
+
+def temper(args: argparse.Namespace) -> None:
+    from texnet import config, sweep
+    from texnet.artifacts import write_json
+
+    run = config.read_run(args.run)
+    if not isinstance(run, config.Training):
+        raise UsageError(f"{args.run}: describes a baseline, which has no temperature")
+    tempered = sweep.at_temperature(run, sweep.chosen_temperature(args.table))
+    write_json(args.out, config.to_json(tempered))
+
+
+def metrics(args: argparse.Namespace) -> None:
+    from texnet import tables
+
+    rows = tables.summarise(tables.read_scores(args.scores))
+    tables.write_table(args.out, tables.METRIC_COLUMNS, rows)
+
+
+def claims(args: argparse.Namespace) -> None:
+    from texnet import tables
+    from texnet.artifacts import write_text
+    from texnet.claims import CLAIM_COLUMNS, gather, judge, markdown
+
+    rows = judge(gather(args.roles, args.textures, args.scores, args.histories))
+    tables.write_table(args.out, CLAIM_COLUMNS, rows)
+    write_text(args.out.with_suffix(".md"), markdown(rows))
+
+
+def distill(args: argparse.Namespace) -> None:
+    from texnet import distillation
+    from texnet.artifacts import check_writable
+    from texnet.progress import Progress
+
+    check_writable(args.out)
+    _device("cpu", args.threads)
+    settings = distillation.Settings(steps=args.steps, seed=args.seed)
+    with Progress("distillation", args.steps) as show:
+
+        def on_step(step: int, shares: dict[str, float]) -> None:
+            show(step, sum(shares.values()) / len(shares))
+
+        r2 = distillation.run(args.teacher, args.images, args.out, settings, on_step, args.note)
+    for layer, value in r2.items():
+        print(f"{layer}  R2 {value:.3f}")
+
+
+def exemplar(args: argparse.Namespace) -> None:
+    import torch
+
+    from texnet import data, exemplars
+
+    if args.name not in exemplars.EXEMPLARS:
+        raise UsageError(f"unknown exemplar '{args.name}'; use {', '.join(exemplars.EXEMPLARS)}")
+    drawing = exemplars.draw(args.name, args.size, args.seed)
+    data.write_image(args.out, torch.from_numpy(drawing).permute(2, 0, 1))

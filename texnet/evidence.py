@@ -1,0 +1,172 @@
+"""What claims are judged by: measured evidence, measures over it, and the rule of the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from texnet.errors import DataError
+from texnet.statistics import Interval, bootstrap
+from texnet.tables import Row
+
+VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
+
+Images = Mapping[int, Mapping[str, float]]
+"""A number by seed and by what it was measured on: a content image, or an exemplar."""
+Table = list[list[float]]
+"""Logarithms to base 10 of a factor: a row per seed, a column per content image or exemplar."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the measures read.
+
+    Attributes:
+        scores: measurements by (run, metric), then by seed, then by content image; for textures by
+            ``EXEMPLAR/GROUP``.
+        histories: training objective of every iteration by run, then by seed; runs of textures
+            are named ``RUN_EXEMPLAR``.
+        roles: run names by the part they play in the figures (``instance``, ``diverse``, ...).
+        sweep: T of the runs of the sweep, by run, ascending.
+        exemplars: names of the texture exemplars.
+    """
+
+    scores: Mapping[tuple[str, str], Images]
+    histories: Mapping[str, Mapping[int, Sequence[float]]]
+    roles: Mapping[str, str]
+    sweep: Mapping[str, float] = field(default_factory=dict)
+    exemplars: Sequence[str] = ()
+
+    def of(self, role: str, metric: str) -> Images:
+        """A metric of the run that plays ``role``, by seed and image."""
+        return self.of_run(self.roles[role], metric)
+
+    def of_run(self, run: str, metric: str) -> Images:
+        """A metric of a run, by seed and image."""
+        try:
+            return self.scores[run, metric]
+        except KeyError:
+            raise DataError(f"run '{run}' has no metric '{metric}'") from None
+
+    def has(self, role: str) -> bool:
+        """Whether the run that plays ``role`` was made and scored."""
+        run = self.roles.get(role)
+        trained = role not in ("instance", "batch") or run in self.histories
+        return trained and any(name == run for name, _ in self.scores)
+
+
+def by_run(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
+    """Measurements as :class:`Evidence` holds them."""
+    scores: dict = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        grouped = row.content.startswith("group")
+        image = f"{row.exemplar}/{row.content}" if grouped else row.content
+        scores[row.run, row.metric][row.seed][image] = row.value
+    return {key: dict(value) for key, value in scores.items()}
+
+
+def by_exemplar(groups: Images) -> dict[int, dict[str, float]]:
+    """A texture's metric averaged over the groups of samples: by seed and exemplar."""
+    means = {}
+    for seed, values in groups.items():
+        gathered: dict[str, list[float]] = defaultdict(list)
+        for name, value in values.items():
+            gathered[name.partition("/")[0]].append(value)
+        means[seed] = {exemplar: fmean(found) for exemplar, found in gathered.items()}
+    return means
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One checkable factor of a claim, with what the paper expects of it."""
+
+    claim: str
+    measure: str
+    low: float
+    """The paper expects the factor above this ..."""
+    roles: tuple[str, ...]
+    """The parts in the figures whose runs it reads."""
+    values: Callable[[Evidence], Table | None]
+    votes: bool = True
+    """Whether the claim's verdict depends on it."""
+    high: float = math.inf
+    """... and below this."""
+
+    @property
+    def expected(self) -> str:
+        if not self.votes:
+            return "(for information)"
+        if self.high == math.inf:
+            return f"> {self.low:g}"
+        return f"{self.low:g} to {self.high:g}" if self.low else f"< {self.high:g}"
+
+    def interval(self, evidence: Evidence) -> Interval | None:
+        """The factor with its interval; None where a run is missing."""
+        if not all(evidence.has(role) for role in self.roles):
+            return None
+        values = self.values(evidence)
+        if values is None:
+            return None
+        logs = bootstrap(values)
+        return Interval(10**logs.value, 10**logs.low, 10**logs.high, logs.n)
+
+
+def verdict(interval: Interval | None, low: float, high: float = math.inf) -> str:
+    """The rule that turns an interval into a verdict: inside the range, outside, or neither."""
+    if interval is None:
+        return "not tested"
+    if interval.low > low and interval.high < high:
+        return "supported"
+    if interval.high < low or interval.low > high:
+        return "contradicted"
+    return "inconclusive"
+
+
+def combine(verdicts: Sequence[str]) -> str:
+    """The verdict of a claim from those of its measures."""
+    for decisive in ("contradicted", "not tested", "inconclusive"):
+        if decisive in verdicts:
+            return decisive
+    return "supported"
+
+
+FLOOR = 1e-9
+
+
+def log10(value: float) -> float:
+    """Decimal logarithm of a value that is not negative; 0 (copies are 0 apart) counts as 1e-9."""
+    return math.log10(max(value, FLOOR))
+
+
+def log_ratio(above: Images, below: Images) -> Table:
+    """Logarithm of ``above / below`` for each seed and image; both hold the same ones."""
+    shape = [(seed, list(images)) for seed, images in sorted(above.items())]
+    if shape != [(seed, list(images)) for seed, images in sorted(below.items())]:
+        raise DataError("two runs were scored on other seeds or images; score them again")
+    return [[log10(above[s][c]) - log10(below[s][c]) for c in images] for s, images in shape]
+
+
+def ratio(above: tuple[str, str], below: tuple[str, str]) -> Callable[[Evidence], Table]:
+    """A measure: one (role, metric) over another, image by image."""
+    return lambda evidence: log_ratio(evidence.of(*above), evidence.of(*below))
+
+
+def texture_ratio(above: str, below: str, metric: str) -> Callable[[Evidence], Table]:
+    """A measure: a metric of one texture role over that of another, exemplar by exemplar."""
+    return lambda evidence: log_ratio(
+        by_exemplar(evidence.of(above, metric)), by_exemplar(evidence.of(below, metric))
+    )
+
+
+def settings_of(parts: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of :class:`Evidence` from ``textures.json`` and the roles of figure 3."""
+    texts = {key: value for key, value in parts.items() if isinstance(value, str)}
+    return {
+        "roles": {**roles, **texts, "crops": "crops", "estimator": "estimator"},
+        "sweep": parts["sweep"],
+        "exemplars": parts["exemplars"],
+    }
