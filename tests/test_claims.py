@@ -4,19 +4,14 @@ import math
 
 import pytest
 
-from texnet.claims import (
-    CLAIM_COLUMNS,
-    CLAIMS,
-    VERDICTS,
-    Evidence,
-    by_run,
-    combine,
-    judge,
-    markdown,
-    speed_up,
-)
+from texnet import stylization_claims, texture_claims
+from texnet.claims import CLAIM_COLUMNS, MEASURES, judge, markdown
 from texnet.errors import DataError
+from texnet.evidence import VERDICTS, Evidence, by_exemplar, by_run, combine, verdict
+from texnet.statistics import Interval
+from texnet.stylization_claims import CLAIMS, speed_up
 from texnet.tables import Row
+from texnet.texture_claims import crossing
 
 ROLES = {
     "instance": "in",
@@ -95,6 +90,8 @@ def rows_of(e):
 
 def test_rows_carry_the_numbers_behind_the_verdict():
     for r in rows_of(evidence()):
+        if r["id"] not in CLAIMS:
+            continue  # textures, of which this evidence has none
         assert (
             r["verdict"] in VERDICTS and r["ci_low"] <= r["value"] <= r["ci_high"] and r["n"] >= 3
         )
@@ -135,8 +132,8 @@ def test_information_has_no_vote():
     e = Evidence({**e.scores, ("bn", "content"): turned}, e.histories, e.roles)
     row = next(r for r in rows_of(e) if r["measure"].startswith("content loss"))
     assert row["verdict"] == "contradicted" and row["expected"] == "(for information)"
-    assert "| **C4** IN comes closer" in markdown(judge(e))
-    assert "contradicted" not in markdown(judge(e))
+    text = markdown(judge(e))
+    assert "| **C4** IN comes closer" in text and "contradicted" not in text
 
 
 def test_speed_up_counts_iterations_to_a_level_that_both_reach():
@@ -164,3 +161,137 @@ def test_speed_up_counts_iterations_to_a_level_that_both_reach():
 )
 def test_a_claim_is_as_strong_as_its_weakest_measure(given, expected):
     assert combine(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ((1.1, 1.4), (1, math.inf), "supported"),
+        ((0.5, 0.9), (1, math.inf), "contradicted"),
+        ((0.9, 1.1), (1, math.inf), "inconclusive"),
+        ((0.9, 1.1), (0.8, 1.25), "supported"),
+        ((0.7, 1.1), (0.8, 1.25), "inconclusive"),
+        ((1.3, 1.9), (0.8, 1.25), "contradicted"),
+        ((0.1, 0.2), (0.8, 1.25), "contradicted"),
+        ((1.0, 1.4), (0, 1.5), "supported"),
+        ((1.6, 7.9), (0, 1.5), "contradicted"),
+    ],
+)
+def test_the_rule(low, high, expected):
+    interval = Interval(sum(low) / 2, *low, 3)
+    assert verdict(interval, *high) == expected
+    assert verdict(None, *high) == "not tested"
+
+
+EXEMPLARS = ("berries", "pebbles")
+SWEEP = {"div_T1": 1.0, "div_T10": 10.0, "div_T100": 100.0}
+PARTS = {
+    "pyramid": "v1", "collapsed": "v2", "diverse": "div", "gatys": "opt", "plain": "v2_plain",
+    "pyramid_batch": "v1_bn", "pyramid_instance": "v1", "collapsed_batch": "v2_bn",
+    "collapsed_instance": "v2", "crops": "crops", "estimator": "estimator",
+}  # fmt: skip
+
+
+def texture_evidence(good=True, wobble=0.01, exemplars=EXEMPLARS):
+    """Made-up texture runs that tell the paper's story, or its opposite."""
+    # loss, distance, Vendi score, sliced Wasserstein distance
+    told = {
+        "v1": (4.0, 1.2, 7.0, 4.0), "v1_bn": (4.1, 1.2, 7.0, 4.0), "v2": (1.0, 0.05, 1.02, 2.0),
+        "v2_bn": (1.0, 0.05, 1.02, 2.0), "v2_plain": (1.2, 0.05, 1.02, 2.0),
+        "div": (1.5, 1.1, 6.0, 2.0), "opt": (0.5, 1.3, 7.5, 1.0), "crops": (0.1, 1.4, 7.9, 0.1),
+    }  # fmt: skip
+    if not good:
+        told |= {"v1": (0.5, 0.04, 7.0, 1.0), "v1_bn": (2.0, 1.2, 7.0, 1.0),
+                 "v2": (1.0, 1.3, 7.0, 2.0), "v2_bn": (9.0, 1.3, 7.0, 2.0),
+                 "div": (9.0, 0.4, 3.0, 9.0), "opt": (3.0, 0.01, 1.1, 9.0)}  # fmt: skip
+    rows = []
+
+    def add(run, seeds, values, shift=None):
+        for seed in seeds:
+            for k, exemplar in enumerate(exemplars):
+                for g in range(4):
+                    angle = 7 * seed + 3 * k + 0.1 * g + sum(map(ord, run))
+                    factor = math.exp(wobble * math.sin(angle))
+                    for metric, value in values.items():
+                        value = value * (1 + (shift or {}).get(metric, 0) * k)
+                        rows.append(Row(run, exemplar, seed, f"group{g}", metric,
+                                        value * factor, ""))  # fmt: skip
+
+    metrics = ("texture", "pairwise_features", "vendi", "sliced_wasserstein")
+    for run, values in told.items():
+        add(run, range(3), dict(zip(metrics, values, strict=True)))
+    for step, run in enumerate(SWEEP if good else reversed(SWEEP)):
+        # The second exemplar needs a higher T for the same distance.
+        add(run, (100,), {"texture": 2.0**step, "neighbour_entropy": 1.0 + step,
+                          "pairwise_features": 0.35 * (1 + step), "spotting": 0.8 * 1.5**step},
+            {"pairwise_features": -0.45 if good else 0})  # fmt: skip
+    for seed in range(3):
+        error = (0.02 if good else 0.4) * (1 + 0.1 * seed)
+        rows.append(Row("estimator", "normal", seed, "d1", "entropy_error", error, "nats"))
+        rows.append(Row("estimator", "normal", seed, "d1", "printed_eq11", 9.0, "ratio"))
+
+    def curve(rate):
+        return [1 + 10 * math.exp(-rate * i) for i in range(100)]
+
+    fast, slow = (0.1, 0.04) if good else (0.04, 0.1)
+    histories = {}
+    for exemplar in exemplars:
+        histories[f"v2_{exemplar}"] = {seed: curve(fast) for seed in range(3)}
+        histories[f"v2_plain_{exemplar}"] = {seed: curve(slow) for seed in range(3)}
+    return Evidence(by_run(rows), histories, ROLES | PARTS, SWEEP, exemplars)
+
+
+def texture_verdicts(e):
+    rows = [r for r in rows_of(e) if r["id"] in texture_claims.CLAIMS]
+    votes = [r for r in rows if r["expected"] != "(for information)"]
+    return {c: [r["verdict"] for r in votes if r["id"] == c] for c in texture_claims.CLAIMS}
+
+
+def test_the_papers_story_of_textures_is_supported():
+    found = texture_verdicts(texture_evidence())
+    assert {c: v for c, v in found.items() if set(v) != {"supported"}} == {}
+
+
+def test_the_opposite_story_of_textures_is_contradicted():
+    found = texture_verdicts(texture_evidence(good=False))
+    assert {c: v for c, v in found.items() if combine(v) != "contradicted"} == {}
+
+
+def test_texture_runs_that_scatter_are_inconclusive():
+    found = texture_verdicts(texture_evidence(wobble=3.0))
+    assert "inconclusive" in found["C10"] and "inconclusive" in found["C14"]
+
+
+def test_one_exemplar_says_nothing_about_tuning_per_texture():
+    found = texture_verdicts(texture_evidence(exemplars=("berries",)))
+    assert found["C17"] == ["supported", "not tested"]
+
+
+def test_without_texture_runs_their_claims_are_not_tested():
+    assert all(set(v) == {"not tested"} for v in texture_verdicts(evidence()).values())
+
+
+def test_groups_of_samples_are_averaged_for_each_exemplar():
+    groups = {0: {"a/group0": 1.0, "a/group1": 3.0, "b/group0": 5.0}}
+    assert by_exemplar(groups) == {0: {"a": 2.0, "b": 5.0}}
+
+
+def test_copies_are_a_tiny_distance_apart():
+    e = texture_evidence()
+    zero = {s: dict.fromkeys(v, 0.0) for s, v in e.scores["v2", "pairwise_features"].items()}
+    e = Evidence({**e.scores, ("v2", "pairwise_features"): zero}, e.histories, e.roles, e.sweep,
+                 e.exemplars)  # fmt: skip
+    assert texture_verdicts(e)["C11"] == ["supported", "supported"]
+
+
+def test_where_a_sweep_crosses_a_level():
+    ten = [1.0, 10.0, 100.0]
+    assert crossing(ten, [0.0, 1.0, 2.0], 0.5) == pytest.approx(0.5)
+    assert crossing(ten, [0.0, 1.0, 2.0], 1.25) == pytest.approx(1.25)
+    assert crossing(ten, [3.0, 4.0, 5.0], 0.5) == 0 and crossing(ten, [0, 1, 2], 9) == 2
+
+
+def test_every_claim_has_a_vote():
+    for claims in (stylization_claims.CLAIMS, texture_claims.CLAIMS):
+        assert set(claims) <= {m.claim for m in MEASURES if m.votes}
+    assert {m.claim for m in MEASURES} == {*stylization_claims.CLAIMS, *texture_claims.CLAIMS}
