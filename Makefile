@@ -1,4 +1,4 @@
-# make        set up .venv, make figure 3 and its tables, say what they show
+# make        set up .venv, make all figures and tables, say what they show
 # make test   set up .venv, run the tests
 # make bench  measure time and memory of the embedded scale
 PYTHON ?= python3
@@ -11,8 +11,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 all: $(VENV)/installed
 	snakemake --cores all all
-	@echo; echo "Figure 3: figures/fig3.pdf and figures/fig3.png"
-	@echo "Tables:   results/metrics.csv and results/claims.csv"; echo
+	@echo; echo "Figures: figures/fig3.pdf, fig5.pdf, fig7.pdf (and .png)"
+	@echo "Tables:  results/metrics.csv, results/claims.csv, results/sweep/"; echo
 	@cat results/claims.md
 
 test: $(VENV)/installed

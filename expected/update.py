@@ -15,9 +15,34 @@ import torch
 
 from texnet.artifacts import read_json, read_tensors, write_json, write_text
 from texnet.config import LITE_WEIGHTS
+from texnet.tables import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT = ("results/claims.csv", "results/claims.md", "results/metrics.csv", "figures/fig3.png")
+KEPT = (
+    "results/claims.csv",
+    "results/claims.md",
+    "results/metrics.csv",
+    "figures/fig3.png",
+    "figures/fig5.png",
+    "figures/fig7.png",
+)
+VARIANTS = {
+    "collapsed": "TextureNetV2, lambda = 0",
+    "diverse": "TextureNetV2, lambda > 0",
+    "pyramid": "TextureNetV1",
+    "gatys": "optimisation (Gatys)",
+    "crops": "crops of the exemplar",
+    "repeated": "one sample repeated",
+}
+SHOWN = {
+    "texture": "texture loss",
+    "sliced_wasserstein": "sliced Wasserstein",
+    "pairwise_pixels": "distance, pixels",
+    "pairwise_features": "distance, features",
+    "vendi": "Vendi, of 8",
+    "neighbour_entropy": "ln of nearest",
+    "spotting": "spotting",
+}
 
 
 def processor() -> str:
@@ -30,6 +55,22 @@ def between(text: str, name: str, content: str) -> str:
     """``text`` with what stands between the markers of ``name`` replaced."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     return re.sub(pattern, lambda m: m[1] + content + m[2], text, flags=re.DOTALL)
+
+
+def texture_table(parts: dict[str, str], metrics: list[dict[str, str]]) -> str:
+    """What the texture variants measure on each exemplar, over all seeds, as Markdown."""
+    found = {(r["run"], r["exemplar"], r["metric"]): r for r in metrics if r["seed"] == "all"}
+    lines = [f"| exemplar | samples | {' | '.join(SHOWN.values())} |"]
+    lines.append("|---" * (2 + len(SHOWN)) + "|")
+    for exemplar in parts["exemplars"]:
+        for role, name in VARIANTS.items():
+            cells = []
+            for metric in SHOWN:
+                row = found[parts.get(role, role), exemplar, metric]
+                value, low, high = (f"{float(row[c]):.3g}" for c in ("value", "ci_low", "ci_high"))
+                cells.append(f"{value} [{low}, {high}]" if low != high else value)
+            lines.append(f"| {exemplar} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -49,6 +90,8 @@ def main() -> None:
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     readme = (ROOT / "README.md").read_text()
     readme = between(readme, "claims", (target / "claims.md").read_text())
+    parts = read_json(ROOT / "results" / "textures.json")
+    readme = between(readme, "textures", texture_table(parts, read_table(target / "metrics.csv")))
     write_text(ROOT / "README.md", between(readme, "r2", table))
 
 

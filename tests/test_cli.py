@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from texnet import __main__ as cli
-from texnet import config, data, descriptors, generators, runtime, tables, training
+from texnet import commands, config, data, descriptors, generators, runtime, tables, training
 from texnet.artifacts import read_json, sha256, write_json, write_tensors, write_text
+from texnet.experiment import Experiment
 from texnet.validation import schema
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ("configure", "schema", "train", "optimize", "stylize", "score", "metrics", "claims",
-         "distill", "exemplar")  # fmt: skip
+VERBS = ("configure", "schema", "train", "optimize", "stylize", "sample", "score", "references",
+         "estimator", "sweep", "temper", "metrics", "claims", "distill", "exemplar")  # fmt: skip
 RUN = {
     "name": "net",
     "seed": 0,
@@ -59,7 +60,7 @@ def changed(content, **sections):
 @pytest.fixture
 def model():
     run = config.parse(config.Training, RUN, "test")
-    training.save_generator(Path("net.safetensors"), generators.build(run.generator, 0), run)
+    training.save_generator(Path("net.safetensors"), generators.build(run.generator, 0, 16), run)
     return "net.safetensors"
 
 
@@ -230,14 +231,16 @@ def test_configure_writes_every_run(capsys):
     assert call(capsys, "configure", files, "-o", "results")[0] == 0
     written = sorted(str(p) for p in Path("results").rglob("*") if p.is_file())
     names = ("finetune_bn", "finetune_in", "gatys", "stylenet_bn", "stylenet_in")
-    assert written == [
-        "results/fig3.json",
-        *(f"results/{name}_seed{seed}/run.json" for name in names for seed in (0, 1)),
-    ]
+    made = [f"{name}_seed{seed}" for name in names for seed in (0, 1)]
+    made += [f"v2_diverse_{t}_berries_seed100" for t in ("T4", "T16", "T50", "T200")]
+    textures = ("v1", "v1_bn", "v2", "v2_bn", "v2_plain", "v2_diverse", "gatys_texture")
+    made += [f"{name}_berries_seed{seed}" for name in textures for seed in (0, 1)]
+    roles = {"results/fig3.json", "results/textures.json"}
+    assert set(written) == {*roles, *(f"results/{name}/run.json" for name in made)}
     assert config.read_run(Path("results/gatys_seed1/run.json")).evaluations == 8
     assert read_json(Path("results/fig3.json"))["batch"] == "stylenet_bn"
     # The same from JSON text, as Snakemake gives it.
-    text = json.dumps(cli._mapping(files))
+    text = json.dumps(commands._mapping(files))
     assert call(capsys, "configure", text, "-o", "again")[0] == 0
     for path in written:
         assert sha256(Path(path)) == sha256(Path("again") / Path(path).relative_to("results"))
@@ -263,7 +266,7 @@ def test_configure_refuses(capsys, text, code, says):
 
 def test_outputs_that_cannot_be_written(capsys, model):
     Path("file").touch()
-    config_text = json.dumps(cli._mapping(f"{ROOT}/config/config.yaml"))
+    config_text = json.dumps(commands._mapping(f"{ROOT}/config/config.yaml"))
     refused(capsys, "configure", config_text, "-o", "file", code=74, says="cannot be written")
     refused(capsys, "schema", "-o", ".", code=74, says="cannot be written")
     refused(capsys, "exemplar", "scales", "--size", "32", "-o", "file/a.png", code=74)
@@ -275,7 +278,7 @@ def test_outputs_that_cannot_be_written(capsys, model):
 
 def test_schema(capsys):
     assert call(capsys, "schema", "-o", "s.json")[0] == 0
-    assert json.loads(Path("s.json").read_text()) == schema(experiment.Experiment)
+    assert json.loads(Path("s.json").read_text()) == schema(Experiment)
 
 
 # Runs
@@ -357,6 +360,93 @@ def test_train_then_optimize_then_score(capsys):
         "history.csv", "model.safetensors", "run.json", "samples.png"
     ]  # fmt: skip
     assert not list(Path().rglob("*.part"))
+
+
+# Textures
+
+
+TEXTURE = RUN | {
+    "name": "tex",
+    "generator": {"name": "texturenet_v2", "width": 2, "latent": 4},
+    "objective": {"style_layers": ["relu1_1", "relu2_1"], "content_weight": 0},
+    "optimiser": {"iterations": 2, "batch": 2},
+    "images": {"exemplar": "ihc", "exemplar_size": 48, "size": 32, "samples": 8},
+}
+PYRAMID = TEXTURE | {
+    "generator": {"name": "texturenet_v1", "norm": "instance", "width": 2},
+    "images": {"exemplar": "ihc", "exemplar_size": 64, "size": 64},
+}
+
+
+def test_texture_from_training_to_the_choice_of_temperature(capsys):
+    write_json(Path("tex_ihc_seed0/run.json"), TEXTURE)
+    assert (
+        call(capsys, "train", "tex_ihc_seed0/run.json", "tex_ihc_seed0/model.safetensors")[0] == 0
+    )
+    assert call(capsys, "score", "tex_ihc_seed0", "-o", "tex.csv")[0] == 0
+    seeds = ("--seeds", 0, 1)
+    assert call(capsys, "references", "tex_ihc_seed0/run.json", *seeds, "-o", "r.csv")[0] == 0
+    assert call(capsys, "estimator", *seeds, "-o", "e.csv")[0] == 0
+    assert call(capsys, "metrics", "tex.csv", "r.csv", "e.csv", "-o", "m.csv")[0] == 0
+    runs = {row["run"] for row in tables.read_table(Path("m.csv"))}
+    assert runs == {"tex", "crops", "repeated", "estimator"}
+    parts = {"sweep": {"tex": 7.0}, "exemplars": ["ihc"], "spotting_limit": 1.5}
+    write_json(Path("textures.json"), parts)
+    sweep = ("sweep", "ihc", "--textures", "textures.json", "--scores", "tex.csv")
+    assert call(capsys, *sweep, "-o", "ihc.csv")[0] == 0
+    assert call(capsys, "temper", "tex_ihc_seed0/run.json", "ihc.csv", "-o", "t.json")[0] == 0
+    assert config.read_run(Path("t.json")).objective.temperature == 7
+    refused(capsys, *sweep[:-1], "e.csv", "-o", "x.csv", code=65, says="run 'tex' has no 'texture'")
+    write_json(Path("textures.json"), {"sweep": {}})
+    refused(capsys, *sweep, "-o", "x.csv", code=65, says="has no key 'exemplars'")
+    write_json(Path("b.json"), BASELINE)
+    refused(capsys, "temper", "b.json", "ihc.csv", "-o", "x.json", says="has no temperature")
+    refused(capsys, "references", "b.json", "-o", "x.csv", says="is a stylization")
+
+
+@pytest.fixture
+def texture():
+    """An untrained model of each texture network."""
+    for name, content in (("v2", TEXTURE), ("v1", PYRAMID)):
+        run = config.parse(config.Training, content, "test")
+        net = generators.build(run.generator, 0, 32)
+        training.save_generator(Path(f"{name}.safetensors"), net, run)
+
+
+def test_sample_any_size(capsys, texture, model):
+    code, out, err = call(capsys, "sample", "v1.safetensors", "-n", 2, "--size", "64x96", "-o", "o")
+    assert (code, err) == (0, "") and len(out.splitlines()) == 2
+    first, second = (data.read_image(Path(line)) for line in out.splitlines())
+    assert first.shape == (3, 96, 64) and not torch.equal(first, second)
+    code, out, err = call(capsys, "sample", "v1.safetensors", "--size", "50x40", "-o", "p")
+    assert code == 0 and "do not tile" in err
+    assert data.read_image(Path(out.strip())).shape == (3, 40, 50)
+    assert call(capsys, "sample", "v2.safetensors", "-o", "q")[0] == 0
+    refused(capsys, "sample", "v2.safetensors", "--size", 64, "-o", "r", says="makes 32x32 images")
+    refused(capsys, "sample", "v1.safetensors", "--size", "2x2", "-o", "r", says="'2' is not a wh")
+    refused(capsys, "sample", model, "-o", "r", says="use texnet stylize")
+    refused(capsys, "stylize", "v1.safetensors", "rocket", "-o", "r", says="use texnet sample")
+    refused(capsys, "sample", "v1.safetensors", "-o", "r.png", says="looks like a file")
+
+
+@pytest.mark.parametrize(
+    ("images", "code", "says"),
+    [
+        ({"exemplar": "flat.png"}, 65, "exemplar 'flat.png' is flat"),
+        ({"exemplar": "thin.png"}, 65, "its shorter side has 15 pixels, samples have 32"),
+        ({"exemplar": "none.png"}, 66, "none.png"),
+        ({"exemplar": "nosuch"}, 2, "unknown image 'nosuch'"),
+    ],
+)
+def test_exemplars_that_are_none(capsys, images, code, says):
+    Image.new("RGB", (64, 64), (90, 90, 90)).save("flat.png")
+    Image.linear_gradient("L").resize((64, 20)).save("thin.png")
+    run = changed(TEXTURE, images=images)
+    write_json(Path("run.json"), run)
+    refused(capsys, "train", "run.json", "out.safetensors", code=code, says=says)
+    keys = ("name", "seed", "descriptor", "objective", "images", "device")
+    write_json(Path("run.json"), {k: run[k] for k in keys} | {"start": "noise", "evaluations": 2})
+    refused(capsys, "optimize", "run.json", "out.safetensors", code=code, says=says)
 
 
 # Weights
@@ -465,7 +555,8 @@ def test_stylize_refuses(capsys, model, arguments, code, says):
 
 # Exemplars and tables
 
-CLAIMS = ("--roles", "roles.json", "--scores", "s.csv", "--histories", "net_seed0", "-o", "c.csv")
+CLAIMS = ("--roles", "roles.json", "--textures", "textures.json", "--scores", "s.csv",
+          "--histories", "net_seed0", "-o", "c.csv")  # fmt: skip
 
 
 def test_exemplar(capsys):
@@ -484,6 +575,7 @@ def test_exemplar(capsys):
         (["metrics", "binary.csv", "-o", "m.csv"], 65, "binary.csv: is not a CSV table"),
         (["metrics", ".", "-o", "m.csv"], 66, "directory"),
         (["claims", *CLAIMS, "--roles", "none.json"], 66, "none.json: no such file"),
+        (["claims", *CLAIMS, "--textures", "roles.json"], 65, "roles.json: has no key 'exemplars'"),
         (["claims", *CLAIMS, "--scores", "text.csv"], 65, "text.csv: not a score table"),
         (["claims", *CLAIMS, "--histories", "b_seed0"], 66, "b_seed0/history.csv"),
         (["claims", *CLAIMS, "--histories", "b"], 2, "b: is not named like a run"),
@@ -496,6 +588,7 @@ def test_tables_and_distillation_refuse(capsys, arguments, code, says):
     Path("text.csv").write_text("a,b\n1,2\n")
     Path("binary.csv").write_bytes(b"\x93\xff\xfe")
     write_json(Path("roles.json"), {})
+    write_json(Path("textures.json"), {"sweep": {}, "exemplars": [], "spotting_limit": 1.5})
     Path("s.csv").write_text(",".join(tables.SCORE_COLUMNS) + "\n")
     write_text(Path("net_seed0/history.csv"), "iteration,loss\n1,2.5\n")
     write_text(Path("x_seed0/history.csv"), "iteration,loss\n1,\n")

@@ -25,6 +25,11 @@ NORMS = ("instance", "batch", "instance_first", "lrn_first", "none")
 PLAIN_NORMS = ("instance", "batch", "none")
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def small(norm, seed=0, **kwargs):
     net = StyleNet(norm, width=4, blocks=1, **kwargs)
     initialise(net, seed)
@@ -49,7 +54,7 @@ def pyramid(norm="none", **kwargs):
     return lively(TextureNetV1(norm, width=2, **kwargs)).double()
 
 
-def vectors(norm="instance", size=16, width=4, latent=8):
+def vectors(norm="instance", size=16, width=8, latent=8):
     """A small TextureNetV2."""
     return lively(TextureNetV2(size, norm, width, latent))
 
@@ -331,7 +336,7 @@ def test_pyramid_sees_content_and_noise_at_each_scale(scale):
     torch.testing.assert_close(seen[scale][:, :3], averages)
     assert torch.equal(seen[scale][:, 3:], noise[scale])
     noise[scale] = torch.rand_like(noise[scale])
-    assert (net(content, noise) - image).abs().max() > 0.01
+    assert (net(content, noise) - image).abs().max() > 1e-3
 
 
 def test_texture_networks_refuse_content_they_do_not_take():
@@ -394,9 +399,9 @@ def test_samples_differ_with_their_vector_and_repeat(norm):
     net, z = vectors(norm, size=32).eval(), torch.randn(3, 8)
     images = net(None, [z])
     assert torch.equal(images, net(None, [z]))
-    torch.testing.assert_close(net(None, [z[1:2]]), images[1:2])
+    torch.testing.assert_close(net(None, [z[1:2]]), images[1:2], atol=1e-4, rtol=0)
     for i, j in ((0, 1), (0, 2), (1, 2)):
-        assert (images[i] - images[j]).abs().max() > 0.05
+        assert (images[i] - images[j]).abs().max() > 0.02
 
 
 def test_doubling_leaves_no_checkerboard():
@@ -404,8 +409,9 @@ def test_doubling_leaves_no_checkerboard():
     net = vectors("none", size=32)
     for layer in of_type(net, nn.Conv2d):  # zero padding is felt at the borders
         layer.padding_mode = "replicate"
-    image = net.body(torch.randn(1, 32, 1, 1).expand(-1, -1, 4, 4))
+    image = net.body(torch.randn(1, 64, 1, 1).expand(-1, -1, 4, 4))
     torch.testing.assert_close(image, image[..., :1, :1].expand_as(image))
+    assert {layer.mode for layer in of_type(net, nn.Upsample)} == {"bilinear"}
 
 
 @pytest.mark.parametrize("norm", PLAIN_NORMS)

@@ -22,6 +22,8 @@ NETS = {
     "texturenet_v1": TextureNetV1(width=2),
     "texturenet_v2": TextureNetV2(32, width=2, latent=256),
 }
+for each in NETS.values():
+    initialise(each, 0)
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 
@@ -118,6 +120,15 @@ def test_heldout_noise_is_alike_for_all_seeds():
     assert same(first.heldout[1], second.heldout[1])
     assert same(first.heldout[1], noise_of_group(NETS["texturenet_v1"], 32, 0))
     assert none_alike(first(1)[1], second(1)[1])
+
+
+@every_net
+def test_heldout_noise_is_in_no_runs_stream(net):
+    """A run's seed is less than 2**31."""
+    for seed in (0, 1, 2**31 - 1):
+        for group in (0, 1):
+            trained = NoiseStream(net, seed)(8, 32, 32, group)
+            assert none_alike(noise_of_group(net, 32, group), trained)
 
 
 @pytest.mark.parametrize("name", ["texturenet_v1", "texturenet_v2"])

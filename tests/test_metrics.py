@@ -172,11 +172,20 @@ def test_sliced_wasserstein_of_another_number_of_positions():
     assert sliced_wasserstein(few, twice).item() < 0.003
 
 
+def test_more_positions_are_interpolated_at_the_middle_of_each_share():
+    """Eighths against quarters of a uniform: alike but at both ends, which have no more beyond."""
+    eighths = ((torch.arange(8) + 0.5) / 8).view(1, 1, 2, 4)
+    quarters = ((torch.arange(4) + 0.5) / 4).view(1, 1, 2, 2)
+    assert sliced_wasserstein(eighths, quarters).item() == pytest.approx((2 / 16**2 / 8) ** 0.5)
+
+
 def test_spotting_of_a_step_has_a_closed_form():
     """Averaging turns the step into a ramp of an eighth of the image: 1 / 4 - w / 6."""
     step = torch.zeros(1, 3, 128, 128)
     step[..., 64:] = 1
     assert spotting(step).item() == pytest.approx(0.25 - (17 / 128) / 6, rel=1e-3)
+    small = step[..., :16, 56:72]  # 3 x 3: seven columns of 0, then 1/3, 2/3 and seven of 1
+    assert spotting(small).item() == pytest.approx((14 / 4 + 2 / 36) / 16)
     assert spotting(step - 0.5).item() == pytest.approx(spotting(step / 2).item())  # clamped
 
 

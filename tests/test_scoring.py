@@ -40,7 +40,7 @@ NETWORK = config.Training(
     optimiser=config.Optimiser(iterations=3, batch=2),
     **SHARED,
 )
-BASELINE = config.Optimisation(name="gatys", start="noise", evaluations=3, **SHARED)
+BASELINE = config.Optimisation(name="gatys", start="noise", evaluations=2, **SHARED)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_crops_lie_inside_and_are_seeded():
 def test_references_have_the_answers_that_are_known(tmp_path):
     path = tmp_path / "run.json"
     run = dataclasses.replace(
-        BASELINE, images=dataclasses.replace(BASELINE.images, exemplar_size=128, samples=16)
+        BASELINE, images=dataclasses.replace(BASELINE.images, exemplar_size=96, samples=16)
     )
     write_json(path, config.to_json(run))
     rows = score_references(path, [1, 2], CPU)

@@ -206,13 +206,12 @@ def test_a_model_carries_its_run(tmp_path):
 @pytest.mark.parametrize("generator", [V1, V2], ids=["v1", "v2"])
 def test_the_loss_of_a_texture_falls(tmp_path, generator):
     out = tmp_path / "model.safetensors"
-    train(texture(generator, {"iterations": 40}), out, CPU)
+    train(texture(generator, {"iterations": 20, "lr": 1e-2}), out, CPU)
     rows = history(out)
     for column in ("loss", "texture"):
         values = [float(row[column]) for row in rows]
         assert sum(values[-5:]) < 0.7 * sum(values[:5])
-    heldout = [float(row["heldout"]) for row in rows if row["heldout"]]
-    assert heldout[-1] < 0.8 * heldout[0]
+    assert float(rows[-1]["heldout"]) < 0.3 * float(rows[0]["loss"])
 
 
 def test_history_of_a_texture_has_its_diversity(tmp_path):
@@ -233,7 +232,7 @@ def test_a_larger_diversity_weight_spreads_the_samples(tmp_path):
     spread = []
     for weight in (0.0, 1.0):
         out = tmp_path / f"{weight}.safetensors"
-        train(texture(optimiser={"iterations": 20}, diversity_weight=weight), out, CPU)
+        train(texture(optimiser={"iterations": 12, "lr": 1e-2}, diversity_weight=weight), out, CPU)
         net, r = load_generator(out)
         assert r.objective.diversity_weight == weight
         with torch.no_grad():
@@ -244,24 +243,32 @@ def test_a_larger_diversity_weight_spreads_the_samples(tmp_path):
 
 @pytest.mark.parametrize("generator", [V1, V2], ids=["v1", "v2"])
 def test_a_texture_interrupted_and_resumed_is_never_interrupted(tmp_path, generator):
-    r = texture(generator)
-    outs = [tmp_path / name / "model.safetensors" for name in "abc"]
-    for i, out in enumerate(outs[:2]):
-        torch.manual_seed(i)
-        train(r, out, CPU)
+    r = texture(generator, {"iterations": 4})
+    whole, broken = tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors"
+    train(r, whole, CPU)
     with pytest.raises(Stopped):
-        train(r, outs[2], CPU, stop_at(4))
+        train(r, broken, CPU, stop_at(4))
     seen = []
-    train(r, outs[2], CPU, lambda step: seen.append(step.iteration))
-    assert seen == [3, 4, 5, 6]
-    assert len({sha256(out) for out in outs}) == 1
-    columns = [[(row["loss"], row["diversity"]) for row in history(out)] for out in outs]
-    assert columns[0] == columns[1] == columns[2]
+    train(r, broken, CPU, lambda step: seen.append(step.iteration))
+    assert seen == [3, 4]
+    assert sha256(whole) == sha256(broken)
+    columns = [[(row["loss"], row["diversity"]) for row in history(out)] for out in (whole, broken)]
+    assert columns[0] == columns[1]
+
+
+@pytest.mark.parametrize("generator", [V1, V2], ids=["v1", "v2"])
+def test_same_texture_same_bytes(tmp_path, generator):
+    outs = [tmp_path / name / "model.safetensors" for name in "abc"]
+    for i, out in enumerate(outs):
+        torch.manual_seed(i)
+        r = texture(generator, {"iterations": 2})
+        train(r if i < 2 else dataclasses.replace(r, seed=1), out, CPU)
+    assert sha256(outs[0]) == sha256(outs[1]) != sha256(outs[2])
 
 
 @pytest.mark.parametrize("generator", [V1, V2], ids=["v1", "v2"])
 def test_a_texture_network_carries_its_run(tmp_path, generator):
-    out, r = tmp_path / "model.safetensors", texture(generator)
+    out, r = tmp_path / "model.safetensors", texture(generator, {"iterations": 2})
     train(r, out, CPU)
     net, found = load_generator(out)
     assert found == r and not net.training

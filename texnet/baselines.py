@@ -6,9 +6,10 @@ measured by one :class:`texnet.losses.Objective`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,7 +125,7 @@ def run_baseline(
         wanted = "no model" if run.start == "noise" else f"the model of run '{run.start}' (--start)"
         raise UsageError(f"run '{run.name}' starts from '{run.start}' and takes {wanted}")
     objective = objective_of(run, device)
-    contents: Sequence[Tensor | None]
+    contents: list[Any]  # images, or None for textures
     if isinstance(run.images, config.Texture):
         exemplar_must_cover(run.images)
         names = tuple(str(number) for number in range(run.images.samples))
@@ -138,8 +139,15 @@ def run_baseline(
         net, trained = load_generator(model)
         net.to(device)
         noise = NoiseStream(net, trained.seed)(len(names), *shape, 0)
+        texture = isinstance(run.images, config.Texture)
+        if texture != isinstance(trained.images, config.Texture):
+            raise UsageError(
+                f"run '{run.name}' and the generator in {model}: one is of a texture, one of a "
+                "stylization; start from a model of the same kind"
+            )
         with torch.no_grad():
-            starts = list(net(torch.stack(list(contents)), [z.to(device) for z in noise]))
+            shown = None if texture else torch.stack(contents)
+            starts = list(net(shown, [z.to(device) for z in noise])[..., : shape[0], : shape[1]])
     images, rows = {}, []
     for name, content, start in zip(names, contents, starts, strict=True):
         targets = objective.content_targets(None if content is None else content[None])

@@ -15,7 +15,7 @@ from pathlib import Path
 from texnet import stylization_claims, texture_claims
 from texnet.artifacts import read_json
 from texnet.errors import DataError, UsageError
-from texnet.evidence import Evidence, by_run, combine, settings_of, verdict
+from texnet.evidence import Evidence, by_run, combine, read_parts, settings_of, verdict
 from texnet.tables import read_scores, read_table
 
 CLAIM_COLUMNS = (
@@ -54,7 +54,7 @@ def gather(
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{table}: not the history of a training ({error})") from error
         curves.setdefault(name, {})[int(seed)] = losses
-    settings = settings_of(read_json(textures), read_json(roles))
+    settings = settings_of(read_parts(textures), read_json(roles))
     return Evidence(by_run(read_scores(scores)), curves, **settings)
 
 

@@ -207,10 +207,10 @@ def estimator(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> None:
     from texnet import sweep, tables
-    from texnet.artifacts import read_json
+    from texnet.evidence import read_parts
 
     rows = tables.read_scores(args.scores)
-    found = sweep.sweep_table(read_json(args.textures), args.exemplar, rows)
+    found = sweep.sweep_table(read_parts(args.textures), args.exemplar, rows)
     tables.write_table(args.out, sweep.COLUMNS, found)
 
 

@@ -6,9 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from texnet.artifacts import read_json
 from texnet.errors import DataError
 from texnet.statistics import Interval, bootstrap
 from texnet.tables import Row
@@ -160,6 +162,18 @@ def texture_ratio(above: str, below: str, metric: str) -> Callable[[Evidence], T
     return lambda evidence: log_ratio(
         by_exemplar(evidence.of(above, metric)), by_exemplar(evidence.of(below, metric))
     )
+
+
+def read_parts(path: Path) -> dict[str, Any]:
+    """The content of ``results/textures.json``: which texture run plays which part.
+
+    Raises:
+        MissingError, DataError: no such file; not that file.
+    """
+    parts = read_json(path)
+    if missing := {"sweep", "exemplars", "spotting_limit"} - set(parts):
+        raise DataError(f"{path}: has no key '{min(missing)}'; texnet configure writes this file")
+    return parts
 
 
 def settings_of(parts: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:

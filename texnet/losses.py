@@ -70,7 +70,7 @@ def normalise_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> Te
         (gradient,) = torch.autograd.grad(value.mean(), local)
     gradient = gradient / (gradient.abs().sum() + 1e-8)
     pull = len(features) * (gradient * features).sum((1, 2, 3))
-    return value.detach() + pull - pull.detach()
+    return value.detach() + (pull - pull.detach())  # the brackets keep the value exact
 
 
 def content_loss(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
@@ -228,7 +228,8 @@ class Objective(nn.Module):
 
         Pixels as in eq. 8-10; or, the paper's two proposals against figure 7's spots, the image
         without its low frequencies, or the texture layers' activations, each layer in units of the
-        exemplar's root mean square and each with the weight of an image's worth of pixels.
+        exemplar's root mean square and each with the weight of an image's worth of pixels (no
+        convention's unit applies to them).
         """
         if self.settings.diversity_distance == "features":
             share = images[0].numel() / len(self.scales)

@@ -1,8 +1,8 @@
 """Measurements of images: quality against an exemplar or a content, and diversity of samples.
 
 Every metric in ``results/metrics.csv`` is one function here. Images are (B, 3, H, W), RGB in
-[0, 1], and are clamped to it first, as they would be when saved. Nothing is normalised unless the
-docstring says so.
+[0, 1], and are clamped to it first, as they would be when saved, but for the texture loss, which is
+that of the training. Nothing is normalised unless the docstring says so.
 """
 
 from __future__ import annotations

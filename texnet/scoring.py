@@ -18,7 +18,7 @@ from texnet.artifacts import read_tensors
 from texnet.data import style_image
 from texnet.descriptors import LAYERS
 from texnet.errors import DataError, UsageError
-from texnet.inputs import NoiseStream, heldout_images, sample_group
+from texnet.inputs import NoiseStream, exemplar_must_cover, heldout_images, sample_group
 from texnet.metrics import (
     contrast_removed,
     feature_distance,
@@ -156,6 +156,7 @@ class TextureMeter:
     def __init__(self, run: config.Training | config.Optimisation, device: torch.device) -> None:
         if not isinstance(run.images, config.Texture):
             raise UsageError(f"run '{run.name}' is a stylization, wanted a texture")
+        exemplar_must_cover(run.images)
         self.label = label_of(run.images.exemplar)
         self.objective = objective_of(run, device)
         self.exemplar = style_image(*run.images.reference).to(device)
