@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -13,6 +14,13 @@ from texnet.errors import DataError, DivergenceError
 from texnet.training import load_generator, train
 
 CPU = torch.device("cpu")
+read_once = functools.cache(training.digest)
+
+
+@pytest.fixture(autouse=True)
+def digest_of_the_sources_is_computed_once(monkeypatch):
+    """It takes as long as a training of this size."""
+    monkeypatch.setattr(training, "digest", read_once)
 
 
 def run(**changes):
