@@ -31,12 +31,16 @@ def main() -> None:
     part, results = read_json(args.roles), args.roles.parent
     exemplars, seed = part["exemplars"], part["sweep_seeds"][0]
 
-    columns = SHOWN * len(part["sweep"])
-    figure = plt.figure(figsize=(WIDTH, 0.2 + 1.2 * len(exemplars)), layout="constrained")
-    rows = figure.subfigures(len(exemplars), 1, squeeze=False)[:, 0]
-    for row, exemplar in zip(rows, exemplars, strict=True):
-        left, right = row.subfigures(1, 2, width_ratios=[0.55 * columns, 2.2])
-        axes = left.subplots(1, columns)
+    count = SHOWN * len(part["sweep"])
+    figure, axes = plt.subplots(
+        len(exemplars),
+        count + 1,
+        figsize=(WIDTH, 0.35 + 0.95 * len(exemplars)),
+        width_ratios=[*[1] * count, 2.6],
+        layout="constrained",
+        squeeze=False,
+    )
+    for row, exemplar in zip(axes, exemplars, strict=True):
         table = read_table(results / "sweep" / f"{exemplar}.csv")
         chosen = {line["run"] for line in table if line["chosen"] == "1"}
         for k, (run, temperature) in enumerate(part["sweep"].items()):
@@ -44,9 +48,9 @@ def main() -> None:
             net, made = load_generator(path)
             images = sample_group(net, made.images.size, 0)[:SHOWN]
             for j, image in enumerate(images):
-                title = f"T = {temperature:g}" + (" (chosen)" if run in chosen else "")
-                show_image(axes[SHOWN * k + j], image, title if j == 0 else "")
-        plot = right.subplots()
+                show_image(row[SHOWN * k + j], image, "chosen" * (run in chosen and j == 0))
+            axes[0, SHOWN * k].set_title(f"T = {temperature:g}", loc="left")
+        plot = row[-1]
         for metric, (label, colour) in CURVES.items():
             lines = [line for line in table if line["metric"] == metric]
             unit = float(lines[0]["value"]) if metric != "spotting" else 1.0
@@ -57,8 +61,7 @@ def main() -> None:
             plot.plot(x, y, color=colour, marker=".", label=label)
         plot.axhline(part["spotting_limit"], color=COLOURS["batch"], linestyle=":", linewidth=0.8)
         plot.set(xscale="log", yscale="log", xlabel=f"T, {exemplar}")
-        if row is rows[0]:
-            plot.legend()
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save(figure, args.out)
 
 

@@ -314,7 +314,7 @@ def test_digest_changes_with_every_field(kind):
     content = config.to_json(run)
     digests = [config.digest(run)]
     for path, value in leaves(content):
-        if path == ("generator", "name") or kind == "optimisation" and path[-1] in TRAINED_ONLY:
+        if path == ("generator", "name") or (kind == "optimisation" and path[-1] in TRAINED_ONLY):
             continue  # one value is allowed here
         other = OTHER[path[-1]] if path[-1] in OTHER else value + 1
         if path[-1] == "upsampling":

@@ -290,7 +290,12 @@ class Training:
                 f"images.size is {size}; texturenet_v2 makes 4 times a power of two: "
                 f"use {near} or {2 * near}"
             )
-        if isinstance(g, TextureNetV1) and g.norm == "instance" and size < 33:
+        if isinstance(g, TextureNetV1) and size % 32:
+            raise ValueError(
+                f"images.size is {size}; texturenet_v1 trains at multiples of 32 (samples may "
+                f"have any size): use {max(32, size - size % 32)} or {size + -size % 32}"
+            )
+        if isinstance(g, TextureNetV1) and g.norm == "instance" and size < 64:
             raise ValueError(
                 f"images.size is {size}; texturenet_v1 with norm 'instance' needs 64 or more: "
                 "its coarsest scale has one pixel, of which instance norm leaves nothing"

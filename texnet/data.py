@@ -5,6 +5,7 @@ An image is a float32 tensor (3, H, W), RGB in [0, 1]; a batch has a leading B.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import warnings
@@ -126,6 +127,12 @@ def photo(name: str) -> Tensor:
     return read_image(Path(spec.submodule_search_locations[0]) / inside)
 
 
+@functools.lru_cache(maxsize=8)
+def drawn(name: str, size: int) -> Tensor:
+    """An exemplar of the project, (3, size, size); drawing one takes up to a second."""
+    return torch.from_numpy(draw(name, size=size)).permute(2, 0, 1).contiguous()
+
+
 def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
     """An image by photograph name, by exemplar name (drawn at ``size`` pixels) or by path.
 
@@ -134,8 +141,7 @@ def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
     if source in PHOTOS:
         return photo(source)
     if source in EXEMPLARS:
-        drawing = draw(source, size=max(size, MIN_EXEMPLAR))
-        return torch.from_numpy(drawing).permute(2, 0, 1).contiguous()
+        return drawn(source, max(size, MIN_EXEMPLAR)).clone()
     if Path(source).suffix or Path(source).exists():
         return read_image(Path(source))
     raise UsageError(

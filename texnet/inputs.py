@@ -12,7 +12,7 @@ from texnet.errors import DataError
 from texnet.generators import Network
 
 NOISE_STREAM = 2**62  # keeps the noise's keys apart from those of the content crops
-HELDOUT_SEED = 2**31  # of the noise behind every measured number, whatever the run's seed
+HELDOUT_SEED = 2**31  # of the noise behind every number of a texture, whatever the run's seed
 
 
 class NoiseStream:

@@ -58,14 +58,23 @@ def sliced_wasserstein(features: Tensor, wanted: Tensor, seed: int = 0) -> Tenso
         wanted: (1, C, h, w), of the exemplar; another number of positions is interpolated.
         seed: of the directions.
     """
+    found, sought = quantiles(features, seed), quantiles(wanted, seed)
+    return quantile_distance(found, sought)
+
+
+def quantiles(features: Tensor, seed: int = 0) -> Tensor:
+    """Activations (B, C, H, W) at all positions, projected on random directions, ascending.
+
+    Returns (B, 64, H W); the directions depend on the seed and C alone.
+    """
     rng = torch.Generator().manual_seed(seed)
     directions = torch.randn((features.shape[1], DIRECTIONS), generator=rng)
     directions = F.normalize(directions, dim=0).to(features)
+    return (features.flatten(2).mT @ directions).mT.sort(dim=-1).values
 
-    def quantiles(maps: Tensor) -> Tensor:  # (B, DIRECTIONS, positions), ascending
-        return (maps.flatten(2).mT @ directions).mT.sort(dim=-1).values
 
-    found, sought = quantiles(features), quantiles(wanted)
+def quantile_distance(found: Tensor, sought: Tensor) -> Tensor:
+    """Root mean square difference of :func:`quantiles`, (B,), interpolated to one length."""
     if sought.shape[-1] != found.shape[-1]:
         sought = F.interpolate(sought, found.shape[-1], mode="linear", align_corners=False)
     return (found - sought).square().mean((1, 2)).sqrt()

@@ -26,7 +26,8 @@ from texnet.metrics import (
     pairwise_features,
     pairwise_pixels,
     pixel_distance,
-    sliced_wasserstein,
+    quantile_distance,
+    quantiles,
     spotting,
     texture_loss_by_layer,
     vendi,
@@ -169,7 +170,8 @@ class TextureMeter:
             pool=run.descriptor.pool,
             weights=Path(run.descriptor.weights) if run.descriptor.weights else None,
         ).to(device)
-        self.wanted = self.untrained(self.exemplar[None])
+        wanted = self.untrained(self.exemplar[None])
+        self.quantiles = {layer: quantiles(wanted[layer]) for layer in wanted}
         crops = exemplar_crops(self.exemplar, run.images.size, 64, seed=0)
         self.spots = spotting(crops).mean()
 
@@ -177,7 +179,7 @@ class TextureMeter:
         """Rows of one group."""
         texture = texture_loss_by_layer(self.objective, images)
         found = self.untrained(images.clamp(0, 1))
-        wasserstein = {k: sliced_wasserstein(found[k], self.wanted[k]) for k in found}
+        wasserstein = {k: quantile_distance(quantiles(found[k]), self.quantiles[k]) for k in found}
         embedding = contrast_removed(self.objective.descriptor, images)
         values = {
             ("texture", "loss"): torch.stack(list(texture.values())).sum(0).mean(),

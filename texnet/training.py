@@ -74,7 +74,7 @@ def train(
     """
     objective = objective_of(run, device)
     net = generators.build(run.generator, run.seed, run.images.size).to(device)
-    adam = torch.optim.Adam(net.parameters(), lr=run.optimiser.lr)
+    adam = torch.optim.Adam(net.parameters(), lr=run.optimiser.lr, fused=True)
     schedule = torch.optim.lr_scheduler.StepLR(adam, run.optimiser.decay_every, run.optimiser.decay)
     inputs = Inputs(run, net, device)
     heldout = inputs.heldout
