@@ -50,17 +50,18 @@ def main() -> None:
             for j, image in enumerate(images):
                 show_image(row[SHOWN * k + j], image, "chosen" * (run in chosen and j == 0))
             axes[0, SHOWN * k].set_title(f"T = {temperature:g}", loc="left")
-        plot = row[-1]
         for metric, (label, colour) in CURVES.items():
             lines = [line for line in table if line["metric"] == metric]
             unit = float(lines[0]["value"]) if metric != "spotting" else 1.0
             x = [float(line["temperature"]) for line in lines]
             y, low, high = ([float(line[c]) / unit for line in lines]
                             for c in ("value", "ci_low", "ci_high"))  # fmt: skip
-            plot.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-            plot.plot(x, y, color=colour, marker=".", label=label)
-        plot.axhline(part["spotting_limit"], color=COLOURS["batch"], linestyle=":", linewidth=0.8)
-        plot.set(xscale="log", yscale="log", xlabel=f"T, {exemplar}")
+            row[-1].fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+            row[-1].plot(x, y, color=colour, marker=".", label=label)
+        row[-1].axhline(
+            float(table[0]["spotting_limit"]), color=COLOURS["batch"], linestyle=":", linewidth=0.8
+        )
+        row[-1].set(xscale="log", yscale="log", xlabel=f"T, {exemplar}")
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save(figure, args.out)
 

@@ -11,7 +11,6 @@ from texnet.evidence import VERDICTS, Evidence, by_exemplar, by_run, combine, ve
 from texnet.statistics import Interval
 from texnet.stylization_claims import CLAIMS, speed_up
 from texnet.tables import Row
-from texnet.texture_claims import crossing
 
 ROLES = {
     "instance": "in",
@@ -188,7 +187,7 @@ SWEEP = {"div_T1": 1.0, "div_T10": 10.0, "div_T100": 100.0}
 PARTS = {
     "pyramid": "v1", "collapsed": "v2", "diverse": "div", "gatys": "opt", "plain": "v2_plain",
     "pyramid_batch": "v1_bn", "pyramid_instance": "v1", "collapsed_batch": "v2_bn",
-    "collapsed_instance": "v2", "crops": "crops", "estimator": "estimator",
+    "collapsed_instance": "v2", "crops": "crops", "estimator": "estimator", "sweep": "div_T1",
 }  # fmt: skip
 
 
@@ -221,14 +220,17 @@ def texture_evidence(good=True, wobble=0.01, exemplars=EXEMPLARS):
     for run, values in told.items():
         add(run, range(3), dict(zip(metrics, values, strict=True)))
     for step, run in enumerate(SWEEP if good else reversed(SWEEP)):
-        # The second exemplar needs a higher T for the same distance.
-        add(run, (100,), {"texture": 2.0**step, "neighbour_entropy": 1.0 + step,
-                          "pairwise_features": 0.35 * (1 + step), "spotting": 0.8 * 1.5**step},
-            {"pairwise_features": -0.45 if good else 0})  # fmt: skip
+        vendi = 1.2 + step if good else 5.0
+        spots = {"spotting": 0.8 * 1.5**step, "low_pass_share": 0.1 * (1 + step)}
+        along = {"texture": 2.0**step, "neighbour_entropy": 1.0 + step, "vendi": vendi}
+        add(run, (100,), along | spots)
     for seed in range(3):
         error = (0.02 if good else 0.4) * (1 + 0.1 * seed)
-        rows.append(Row("estimator", "normal", seed, "d1", "entropy_error", error, "nats"))
-        rows.append(Row("estimator", "normal", seed, "d1", "printed_eq11", 9.0, "ratio"))
+        for name, sign in (("normal", 1), ("uniform", -1)):
+            rows.append(Row("estimator", "", seed, name, "entropy_error", sign * error, "nats"))
+        for scale in ("0.1", "10"):
+            metric = f"printed_eq11_scale{scale}"
+            rows.append(Row("estimator", "", seed, "d12", metric, 9.0, "ratio"))
 
     def curve(rate):
         return [1 + 10 * math.exp(-rate * i) for i in range(100)]
@@ -238,7 +240,8 @@ def texture_evidence(good=True, wobble=0.01, exemplars=EXEMPLARS):
     for exemplar in exemplars:
         histories[f"v2_{exemplar}"] = {seed: curve(fast) for seed in range(3)}
         histories[f"v2_plain_{exemplar}"] = {seed: curve(slow) for seed in range(3)}
-    return Evidence(by_run(rows), histories, ROLES | PARTS, SWEEP, exemplars)
+    chosen = dict(zip(exemplars, (10.0, 100.0 if good else 10.0), strict=False))
+    return Evidence(by_run(rows), histories, ROLES | PARTS, SWEEP, exemplars, chosen)
 
 
 def texture_verdicts(e):
@@ -284,11 +287,24 @@ def test_copies_are_a_tiny_distance_apart():
     assert texture_verdicts(e)["C11"] == ["supported", "supported"]
 
 
-def test_where_a_sweep_crosses_a_level():
-    ten = [1.0, 10.0, 100.0]
-    assert crossing(ten, [0.0, 1.0, 2.0], 0.5) == pytest.approx(0.5)
-    assert crossing(ten, [0.0, 1.0, 2.0], 1.25) == pytest.approx(1.25)
-    assert crossing(ten, [3.0, 4.0, 5.0], 0.5) == 0 and crossing(ten, [0, 1, 2], 9) == 2
+def test_signed_errors_of_the_estimator_do_not_cancel():
+    found = {r["measure"]: r for r in rows_of(texture_evidence(good=False))}
+    error = next(v for k, v in found.items() if k.startswith("largest error in volume"))
+    assert error["value"] > math.exp(0.4) and error["verdict"] == "contradicted"
+
+
+def test_two_values_for_one_cell_are_refused():
+    row = Row("net", "berries", 0, "group0", "texture", 1.0, "loss")
+    with pytest.raises(DataError, match="run 'net' seed 0 has 'texture' of 'berries/group0' twice"):
+        by_run([row, row])
+
+
+def test_a_missing_sweep_is_not_tested():
+    e = texture_evidence()
+    scores = {key: value for key, value in e.scores.items() if key[0] != "div_T10"}
+    found = texture_verdicts(Evidence(scores, {}, e.roles, e.sweep, e.exemplars))
+    assert set(found["C25"]) == set(found["C28"]) == {"not tested"}
+    assert found["C17"][1] == "not tested" and set(found["C12"]) == {"supported"}
 
 
 def test_every_claim_has_a_vote():

@@ -141,10 +141,10 @@ def parser() -> argparse.ArgumentParser:
     p = verb(
         commands.sweep,
         "choose T from the scores of a sweep",
-        "berries --textures results/textures.json --scores A.csv B.csv -o berries.csv",
+        "berries --settings results/sweep.json --scores A.csv B.csv -o berries.csv",
     )
     p.add_argument("exemplar")
-    p.add_argument("--textures", type=Path, required=True, help="results/textures.json")
+    p.add_argument("--settings", type=Path, required=True, help="results/sweep.json")
     p.add_argument("--scores", type=Path, nargs="+", required=True)
     p.add_argument("-o", "--out", type=Path, required=True)
 
@@ -168,6 +168,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--roles", type=Path, required=True, help="results/fig3.json")
     p.add_argument("--textures", type=Path, required=True, help="results/textures.json")
+    p.add_argument("--sweeps", type=Path, nargs="*", default=[], help="tables of texnet sweep")
     p.add_argument("--scores", type=Path, nargs="+", required=True)
     p.add_argument("--histories", type=Path, nargs="+", required=True, help="training directories")
     p.add_argument("-o", "--out", type=Path, required=True)

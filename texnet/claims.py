@@ -16,6 +16,7 @@ from texnet import stylization_claims, texture_claims
 from texnet.artifacts import read_json
 from texnet.errors import DataError, UsageError
 from texnet.evidence import Evidence, by_run, combine, read_parts, settings_of, verdict
+from texnet.sweep import chosen_temperature
 from texnet.tables import read_scores, read_table
 
 CLAIM_COLUMNS = (
@@ -36,9 +37,14 @@ MEASURES = (*stylization_claims.MEASURES, *texture_claims.MEASURES)
 
 
 def gather(
-    roles: Path, textures: Path, scores: Iterable[Path], histories: Iterable[Path]
+    roles: Path,
+    textures: Path,
+    sweeps: Iterable[Path],
+    scores: Iterable[Path],
+    histories: Iterable[Path],
 ) -> Evidence:
-    """Evidence from files: which run plays which part, score tables, directories of trainings.
+    """Evidence from files: which run plays which part, the tables of the sweeps (named after their
+    exemplars), score tables, directories of trainings.
 
     Raises:
         UsageError, DataError, MissingError: a directory or table is not what it should be.
@@ -55,6 +61,7 @@ def gather(
             raise DataError(f"{table}: not the history of a training ({error})") from error
         curves.setdefault(name, {})[int(seed)] = losses
     settings = settings_of(read_parts(textures), read_json(roles))
+    settings["chosen"] = {path.stem: chosen_temperature(path) for path in sweeps}
     return Evidence(by_run(read_scores(scores)), curves, **settings)
 
 

@@ -19,9 +19,12 @@ def configure(args: argparse.Namespace) -> None:
 
     made = config.parse(experiment.Experiment, _mapping(args.config), "configuration")
     for name, run in made.all_runs().items():
-        write_json(args.out / name / "run.json", config.to_json(run))
+        # The runs whose T the sweep chooses get their run.json from texnet temper.
+        asked = run.name == made.textures.sweep.run
+        write_json(args.out / name / ("asked.json" if asked else "run.json"), config.to_json(run))
     write_json(args.out / "fig3.json", made.figure3())
     write_json(args.out / "textures.json", made.texture_parts())
+    write_json(args.out / "sweep.json", made.sweep_settings())
 
 
 def _mapping(text: str) -> dict:
@@ -207,11 +210,19 @@ def estimator(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> None:
     from texnet import sweep, tables
-    from texnet.evidence import read_parts
 
-    rows = tables.read_scores(args.scores)
-    found = sweep.sweep_table(read_parts(args.textures), args.exemplar, rows)
+    settings = sweep.read_settings(args.settings)
+    found = sweep.sweep_table(settings, args.exemplar, tables.read_scores(args.scores))
     tables.write_table(args.out, sweep.COLUMNS, found)
+    temperature = sweep.chosen_temperature(args.out)
+    print(f"{args.exemplar}: T = {temperature:g}")
+    limit = settings["spotting_limit"]
+    if sweep.spotting_ratios(found)[temperature] > limit:
+        print(
+            f"warning: no T of the sweep stays under the spotting limit {limit:g}; the lowest is "
+            "taken: add lower temperatures",
+            file=sys.stderr,
+        )
 
 
 def temper(args: argparse.Namespace) -> None:
@@ -237,7 +248,7 @@ def claims(args: argparse.Namespace) -> None:
     from texnet.artifacts import write_text
     from texnet.claims import CLAIM_COLUMNS, gather, judge, markdown
 
-    rows = judge(gather(args.roles, args.textures, args.scores, args.histories))
+    rows = judge(gather(args.roles, args.textures, args.sweeps, args.scores, args.histories))
     tables.write_table(args.out, CLAIM_COLUMNS, rows)
     write_text(args.out.with_suffix(".md"), markdown(rows))
 

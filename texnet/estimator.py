@@ -67,13 +67,12 @@ def rows(seeds: Iterable[int]) -> list[Row]:
                     points = draw((POINTS, dimension), generator=rng, dtype=torch.float64) * scale
                     known = known_entropy(distribution, dimension, scale)
                     error = kozachenko_leonenko(points) - known
-                    name = f"d{dimension}_scale{scale:g}"
-                    found.append(
-                        Row("estimator", distribution, seed, name, "entropy_error", error, "nats")
-                    )
+                    name = f"{distribution}_d{dimension}_scale{scale:g}"
+                    found.append(Row("estimator", "", seed, name, "entropy_error", error, "nats"))
+        points = torch.randn((8, 12), generator=rng, dtype=torch.float64)
         for scale in SCALES:
-            points = scale * torch.randn((8, 12), generator=rng, dtype=torch.float64)
-            longer = float(printed_gradient(points).norm() / true_gradient(points).norm())
-            name = f"d12_scale{scale:g}"
-            found.append(Row("estimator", "normal", seed, name, "printed_eq11", longer, "ratio"))
+            at = scale * points
+            longer = float(printed_gradient(at).norm() / true_gradient(at).norm())
+            name = f"printed_eq11_scale{scale:g}"
+            found.append(Row("estimator", "", seed, "normal_d12", name, longer, "ratio"))
     return found

@@ -35,6 +35,7 @@ class Evidence:
         roles: run names by the part they play in the figures (``instance``, ``diverse``, ...).
         sweep: T of the runs of the sweep, by run, ascending.
         exemplars: names of the texture exemplars.
+        chosen: the T that the sweep chose, by exemplar.
     """
 
     scores: Mapping[tuple[str, str], Images]
@@ -42,23 +43,32 @@ class Evidence:
     roles: Mapping[str, str]
     sweep: Mapping[str, float] = field(default_factory=dict)
     exemplars: Sequence[str] = ()
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, role: str, metric: str) -> Images:
         """A metric of the run that plays ``role``, by seed and image."""
+        if role not in self.roles:
+            raise NotMade(role)
         return self.of_run(self.roles[role], metric)
 
     def of_run(self, run: str, metric: str) -> Images:
         """A metric of a run, by seed and image."""
+        if not any(name == run for name, _ in self.scores):
+            raise NotMade(run)
         try:
             return self.scores[run, metric]
         except KeyError:
             raise DataError(f"run '{run}' has no metric '{metric}'") from None
 
-    def has(self, role: str) -> bool:
-        """Whether the run that plays ``role`` was made and scored."""
-        run = self.roles.get(role)
-        trained = role not in ("instance", "batch") or run in self.histories
-        return trained and any(name == run for name, _ in self.scores)
+    def curves(self, run: str) -> Mapping[int, Sequence[float]]:
+        """The training objective of a run, by seed."""
+        if run not in self.histories:
+            raise NotMade(run)
+        return self.histories[run]
+
+
+class NotMade(DataError):
+    """A measure reads a run that was not made or not scored."""
 
 
 def by_run(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
@@ -67,7 +77,13 @@ def by_run(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, flo
     for row in rows:
         grouped = row.content.startswith("group")
         image = f"{row.exemplar}/{row.content}" if grouped else row.content
-        scores[row.run, row.metric][row.seed][image] = row.value
+        found = scores[row.run, row.metric][row.seed]
+        if image in found:
+            raise DataError(
+                f"run '{row.run}' seed {row.seed} has '{row.metric}' of '{image}' twice; "
+                "score again"
+            )
+        found[image] = row.value
     return {key: dict(value) for key, value in scores.items()}
 
 
@@ -104,13 +120,14 @@ class Measure:
             return "(for information)"
         if self.high == math.inf:
             return f"> {self.low:g}"
-        return f"{self.low:g} to {self.high:g}" if self.low else f"< {self.high:g}"
+        return f"{self.low:.3g} to {self.high:.3g}" if self.low else f"< {self.high:g}"
 
     def interval(self, evidence: Evidence) -> Interval | None:
         """The factor with its interval; None where a run is missing."""
-        if not all(evidence.has(role) for role in self.roles):
+        try:
+            values = self.values(evidence)
+        except NotMade:
             return None
-        values = self.values(evidence)
         if values is None:
             return None
         logs = bootstrap(values)
@@ -171,7 +188,7 @@ def read_parts(path: Path) -> dict[str, Any]:
         MissingError, DataError: no such file; not that file.
     """
     parts = read_json(path)
-    if missing := {"sweep", "exemplars", "spotting_limit"} - set(parts):
+    if missing := {"sweep", "exemplars"} - set(parts):
         raise DataError(f"{path}: has no key '{min(missing)}'; texnet configure writes this file")
     return parts
 
@@ -180,7 +197,13 @@ def settings_of(parts: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str,
     """The arguments of :class:`Evidence` from ``textures.json`` and the roles of figure 3."""
     texts = {key: value for key, value in parts.items() if isinstance(value, str)}
     return {
-        "roles": {**roles, **texts, "crops": "crops", "estimator": "estimator"},
+        "roles": {
+            **roles,
+            **texts,
+            "crops": "crops",
+            "estimator": "estimator",
+            "sweep": " ".join(parts["sweep"]),
+        },
         "sweep": parts["sweep"],
         "exemplars": parts["exemplars"],
     }

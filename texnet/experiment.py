@@ -197,6 +197,8 @@ class Experiment:
             raise ValueError(f"textures: {explain(error.errors()[0], Experiment)}") from error
         if both := set(made) & {f"{n}_seed{s}" for n in self._makers() for s in self.seeds}:
             raise ValueError(f"textures: a run of runs has the directory {min(both)}; rename it")
+        first = f"{next(iter(textures.labels))}_seed{self.seeds[0]}"
+        measured = made.get(f"{parts.collapsed}_{first}")
         if parts.diverse != textures.sweep.run:
             raise ValueError(
                 f"figures.textures.diverse is '{parts.diverse}'; textures.sweep chooses the "
@@ -210,7 +212,9 @@ class Experiment:
                 )
             if key == "gatys":
                 continue
-            run = made[f"{name}_{next(iter(textures.labels))}_seed{self.seeds[0]}"]
+            if measured is None:
+                raise ValueError(f"figures.textures.collapsed is '{parts.collapsed}', no run")
+            run = made[f"{name}_{first}"]
             network = TextureNetV1 if key.startswith("pyramid") else TextureNetV2
             if not isinstance(run.generator, network):
                 raise ValueError(f"figures.textures.{key} is a {run.generator.name}")
@@ -224,19 +228,35 @@ class Experiment:
                 )
             if key.endswith(("_batch", "_instance")) and run.generator.norm not in key:
                 raise ValueError(f"figures.textures.{key} has norm '{run.generator.norm}'")
+            # What is compared differs in network, norm, learning rate and the terms above alone.
+            free = ("diversity_weight", "normalise_gradients")
+            free += ("temperature", "diversity_distance", "convention") if key == "diverse" else ()
+            fixed = dataclasses.replace(
+                run.objective, **{f: getattr(measured.objective, f) for f in free}
+            )
+            same = (run.optimiser.iterations, run.optimiser.batch)
+            wanted = (measured.optimiser.iterations, measured.optimiser.batch)
+            if fixed != measured.objective or same != wanted:
+                raise ValueError(
+                    f"figures.textures.{key} has another objective, batch or number of iterations "
+                    "than figures.textures.collapsed: their numbers would not compare"
+                )
 
     def texture_parts(self) -> dict[str, Any]:
         """The content of ``results/textures.json``: which texture run plays which part."""
-        sweep = self.textures.sweep
         return {
             "scale": self.scale,
             "seeds": list(self.seeds),
             "exemplars": list(self.textures.labels),
             **dataclasses.asdict(self.figures.textures),
             "sweep": self.textures.swept,
-            "sweep_seeds": list(sweep.seeds),
-            "spotting_limit": sweep.spotting_limit,
+            "sweep_seeds": list(self.textures.sweep.seeds),
         }
+
+    def sweep_settings(self) -> dict[str, Any]:
+        """The content of ``results/sweep.json``: all that the choice of T depends on."""
+        limit = self.textures.sweep.spotting_limit
+        return {"sweep": self.textures.swept, "spotting_limit": limit}
 
     def figure3(self) -> dict[str, Any]:
         """The content of ``results/fig3.json``: scale, seeds, and which run plays which part."""

@@ -187,8 +187,14 @@ class Objective(nn.Module):
         features = self.descriptor(images)
         return {layer: features[layer] for layer in self.settings.content_layers}
 
-    def forward(self, images: Tensor, content_targets: Mapping[str, Tensor]) -> Terms:
-        """The terms for images (B, 3, H, W) against ``content_targets`` of as many contents."""
+    def forward(
+        self, images: Tensor, content_targets: Mapping[str, Tensor], diversity: bool = True
+    ) -> Terms:
+        """The terms for images (B, 3, H, W) against ``content_targets`` of as many contents.
+
+        Without ``diversity`` that term is 0: images of different contents are no samples of one
+        distribution.
+        """
         s = self.settings
         features = self.descriptor(images)
         normalise = s.normalise_gradients and torch.is_grad_enabled()
@@ -201,7 +207,9 @@ class Objective(nn.Module):
             if s.content_weight
             else none,
             tv=quality * s.tv_weight * total_variation(images) if s.tv_weight else none,
-            diversity=self.entropy_term(images, features) if s.diversity_weight else none,
+            diversity=self.entropy_term(images, features)
+            if s.diversity_weight and diversity
+            else none,
         )
 
     def entropy_term(self, images: Tensor, features: Mapping[str, Tensor]) -> Tensor:

@@ -140,9 +140,21 @@ def spotting(images: Tensor) -> Tensor:
     Divided by its mean over crops of the exemplar it is the spotting ratio: figure 7's spots of
     brightness make it larger than 1.
     """
+    return low_pass(_luminance(images)).var((1, 2, 3), correction=0)
+
+
+def low_pass_share(images: Tensor) -> Tensor:
+    """Share of each image's luminance variance that is low-pass, in [0, 1]: (B,).
+
+    Unlike :func:`spotting` it does not grow with contrast.
+    """
+    whole = _luminance(images).var((1, 2, 3), correction=0)
+    return spotting(images) / (whole + 1e-9)
+
+
+def _luminance(images: Tensor) -> Tensor:
     weights = torch.tensor([0.299, 0.587, 0.114]).to(images).view(1, 3, 1, 1)
-    luminance = (images.clamp(0, 1) * weights).sum(1, keepdim=True)
-    return low_pass(luminance).var((1, 2, 3), correction=0)
+    return (images.clamp(0, 1) * weights).sum(1, keepdim=True)
 
 
 def _pairs(rows: Tensor) -> Tensor:

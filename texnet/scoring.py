@@ -22,6 +22,7 @@ from texnet.inputs import NoiseStream, exemplar_must_cover, heldout_images, samp
 from texnet.metrics import (
     contrast_removed,
     feature_distance,
+    low_pass_share,
     neighbour_entropy,
     pairwise_features,
     pairwise_pixels,
@@ -50,7 +51,7 @@ def score_stylization(directory: Path, device: torch.device) -> list[Row]:
     contents = heldout_images(run.images).to(device)
     noise = NoiseStream(net, run.seed)(len(contents), *contents.shape[-2:], 0)
     images = net.to(device)(contents, [z.to(device) for z in noise])
-    terms = objective(images, objective.content_targets(contents))
+    terms = objective(images, objective.content_targets(contents), diversity=False)
     values = {
         "objective": terms.total,
         "texture": terms.texture,
@@ -164,34 +165,40 @@ class TextureMeter:
         trained = run.objective.style_layers
         reached = LAYERS[: max(LAYERS.index(layer) for layer in trained)]
         untrained = [layer for layer in reached if layer not in trained]
-        self.untrained = descriptors.load(
-            run.descriptor.name,
-            untrained or [trained[-1]],
-            pool=run.descriptor.pool,
-            weights=Path(run.descriptor.weights) if run.descriptor.weights else None,
-        ).to(device)
-        wanted = self.untrained(self.exemplar[None])
-        self.quantiles = {layer: quantiles(wanted[layer]) for layer in wanted}
+        self.untrained: descriptors.Descriptor | None = None
+        self.quantiles: dict[str, Tensor] = {}
+        if untrained:
+            self.untrained = descriptors.load(
+                run.descriptor.name,
+                untrained,
+                pool=run.descriptor.pool,
+                weights=Path(run.descriptor.weights) if run.descriptor.weights else None,
+            ).to(device)
+            wanted = self.untrained(self.exemplar[None])
+            self.quantiles = {layer: quantiles(wanted[layer]) for layer in wanted}
         crops = exemplar_crops(self.exemplar, run.images.size, 64, seed=0)
         self.spots = spotting(crops).mean()
 
     def __call__(self, run: str, seed: int, group: int, images: Tensor) -> list[Row]:
         """Rows of one group."""
         texture = texture_loss_by_layer(self.objective, images)
-        found = self.untrained(images.clamp(0, 1))
+        found = self.untrained(images.clamp(0, 1)) if self.untrained else {}
         wasserstein = {k: quantile_distance(quantiles(found[k]), self.quantiles[k]) for k in found}
         embedding = contrast_removed(self.objective.descriptor, images)
         values = {
             ("texture", "loss"): torch.stack(list(texture.values())).sum(0).mean(),
             **{(f"texture_{k}", "loss"): v.mean() for k, v in texture.items()},
-            ("sliced_wasserstein", "activation"): torch.stack(list(wasserstein.values())).mean(),
             **{(f"sliced_wasserstein_{k}", "activation"): v.mean() for k, v in wasserstein.items()},
             ("pairwise_pixels", "RMS of [0,1]"): pairwise_pixels(images),
             ("pairwise_features", "distance"): pairwise_features(embedding),
             ("vendi", f"of {len(images)}"): vendi(embedding),
             ("neighbour_entropy", "nats"): neighbour_entropy(images),
             ("spotting", "of exemplar"): (spotting(images) / self.spots).mean(),
+            ("low_pass_share", "of variance"): low_pass_share(images).mean(),
         }
+        if wasserstein:  # the geometric mean: deep layers' activations are ten times as large
+            logs = torch.stack([distances.mean().log() for distances in wasserstein.values()])
+            values["sliced_wasserstein", "activation"] = logs.mean().exp()
         return [
             Row(run, self.label, seed, f"group{group}", metric, float(value), unit)
             for (metric, unit), value in values.items()

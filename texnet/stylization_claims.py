@@ -34,8 +34,8 @@ def gap_to_gatys(evidence: Evidence, role: str) -> Images:
 
 
 def _curves(evidence: Evidence) -> list[tuple[Sequence[float], Sequence[float]]]:
-    batch = evidence.histories[evidence.roles["batch"]]
-    instance = evidence.histories[evidence.roles["instance"]]
+    batch = evidence.curves(evidence.roles["batch"])
+    instance = evidence.curves(evidence.roles["instance"])
     if sorted(batch) != sorted(instance):
         raise DataError("the trainings with BN and IN were made for other seeds")
     return [(batch[seed], instance[seed]) for seed in sorted(batch)]

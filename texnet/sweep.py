@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from texnet import config
+from texnet.artifacts import read_json
 from texnet.errors import DataError
 from texnet.statistics import Interval, bootstrap
 from texnet.tables import Row, read_table
 
 METRICS = ("texture", "pairwise_pixels", "pairwise_features", "vendi", "neighbour_entropy",
-           "spotting")  # fmt: skip
+           "spotting", "low_pass_share")  # fmt: skip
 COLUMNS = (
     "exemplar",
     "run",
@@ -49,16 +50,28 @@ def largest_without_spots(spots: Mapping[float, float], limit: float) -> float:
     return chosen
 
 
-def sweep_table(parts: Mapping[str, Any], exemplar: str, rows: Sequence[Row]) -> list[tuple]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """The content of ``results/sweep.json``: T of each run of the sweep, and the limit.
+
+    Raises:
+        MissingError, DataError: no such file; not that file.
+    """
+    settings = read_json(path)
+    if missing := {"sweep", "spotting_limit"} - set(settings):
+        raise DataError(f"{path}: has no key '{min(missing)}'; texnet configure writes this file")
+    return settings
+
+
+def sweep_table(settings: Mapping[str, Any], exemplar: str, rows: Sequence[Row]) -> list[tuple]:
     """Rows of ``results/sweep/{exemplar}.csv``: each metric at each T, and which T is chosen.
 
     Args:
-        parts: the content of ``results/textures.json``.
+        settings: the content of ``results/sweep.json``.
         exemplar: name of the exemplar.
         rows: scores of the sweep's runs.
     """
     found: dict[tuple[str, str], Interval] = {}
-    for run in parts["sweep"]:
+    for run in settings["sweep"]:
         for metric in METRICS:
             seeds: dict[int, list[float]] = {}
             for row in rows:
@@ -67,15 +80,21 @@ def sweep_table(parts: Mapping[str, Any], exemplar: str, rows: Sequence[Row]) ->
             if not seeds:
                 raise DataError(f"sweep of '{exemplar}': run '{run}' has no '{metric}'; score it")
             found[run, metric] = bootstrap([seeds[seed] for seed in sorted(seeds)])
-    limit = parts["spotting_limit"]
-    spots = {t: found[run, "spotting"].value for run, t in parts["sweep"].items()}
+    limit = settings["spotting_limit"]
+    spots = {t: found[run, "spotting"].value for run, t in settings["sweep"].items()}
     chosen = largest_without_spots(spots, limit)
     return [
         (exemplar, run, t, metric, i.value, i.low, i.high, i.n, limit, int(t == chosen))
-        for run, t in parts["sweep"].items()
+        for run, t in settings["sweep"].items()
         for metric in METRICS
         for i in [found[run, metric]]
     ]
+
+
+def spotting_ratios(rows: Sequence[tuple]) -> dict[float, float]:
+    """Spotting ratio by T, of rows of :func:`sweep_table`."""
+    lines = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    return {line["temperature"]: line["value"] for line in lines if line["metric"] == "spotting"}
 
 
 def chosen_temperature(path: Path) -> float:

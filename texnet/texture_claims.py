@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from texnet.errors import DataError
-from texnet.evidence import Evidence, Measure, Table, by_exemplar, log10, texture_ratio
+from texnet.evidence import Evidence, Measure, NotMade, Table, by_exemplar, log10, texture_ratio
 
 EQUAL = 1.25
 """Two losses within this factor of each other count as equal."""
@@ -32,6 +32,8 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
 
 def of_sweep(evidence: Evidence, metric: str) -> list[Mapping[int, Mapping[str, float]]]:
     """A metric of each run of the sweep, T ascending, by seed and exemplar."""
+    if not evidence.sweep:
+        raise NotMade("sweep")
     return [by_exemplar(evidence.of_run(run, metric)) for run in evidence.sweep]
 
 
@@ -61,85 +63,59 @@ def smallest_step(metric: str, exponential: bool = False) -> Callable[[Evidence]
     return values
 
 
-def chosen_over_lowest(evidence: Evidence) -> Table:
-    """Diversity with the chosen T over that with the lowest of the sweep, seeds averaged there."""
-    lowest = of_sweep(evidence, "pairwise_features")[0]
-    chosen = by_exemplar(evidence.of("diverse", "pairwise_features"))
-    mean = {e: sum(v[e] for v in lowest.values()) / len(lowest) for e in evidence.exemplars}
-    return [[log10(chosen[s][e]) - log10(mean[e]) for e in chosen[s]] for s in sorted(chosen)]
+def at_lowest(metric: str) -> Callable[[Evidence], Table]:
+    """A metric at the lowest T of the sweep."""
+
+    def values(evidence: Evidence) -> Table:
+        found = of_sweep(evidence, metric)[0]
+        return [[log10(found[s][e]) for e in found[s]] for s in sorted(found)]
+
+    return values
 
 
-def crossing(temperatures: Sequence[float], values: Sequence[float], level: float) -> float:
-    """Logarithm of the T at which values along the sweep first reach ``level``, interpolated.
-
-    The first or last T stands for what lies outside of the sweep.
-    """
-    logs = [math.log10(t) for t in temperatures]
-    if values[0] >= level:
-        return logs[0]
-    for i in range(1, len(values)):
-        if values[i] >= level:
-            share = (level - values[i - 1]) / (values[i] - values[i - 1])
-            return logs[i - 1] + share * (logs[i] - logs[i - 1])
-    return logs[-1]
-
-
-def spread_of_temperatures(evidence: Evidence) -> Table | None:
-    """Highest over lowest, among exemplars, of the T that gives half of the crops' diversity.
-
-    A row a seed of the sweep, a column a group of samples; None with one exemplar.
-    """
+def spread_of_choices(evidence: Evidence) -> Table | None:
+    """Highest over lowest of the temperatures chosen for the exemplars; None with one exemplar."""
     if len(evidence.exemplars) < 2:
         return None
-    metric = "pairwise_features"
-    crops = by_exemplar(evidence.of("crops", metric))
-    half = {e: 0.5 * sum(v[e] for v in crops.values()) / len(crops) for e in evidence.exemplars}
-    along = [evidence.of_run(run, metric) for run in evidence.sweep]
-    temperatures = list(evidence.sweep.values())
-    table = []
-    for seed in sorted(along[0]):
-        names = list(along[0][seed])
-        groups = sorted({name.partition("/")[2] for name in names})
-        row = []
-        for group in groups:
-            needed = [
-                crossing(temperatures, [v[seed][f"{e}/{group}"] for v in along], half[e])
-                for e in evidence.exemplars
-            ]
-            row.append(max(needed) - min(needed))
-        table.append(row)
-    return table
+    if missing := set(evidence.exemplars) - set(evidence.chosen):
+        raise NotMade(f"sweep of {min(missing)}")
+    chosen = [math.log10(evidence.chosen[exemplar]) for exemplar in evidence.exemplars]
+    return [[max(chosen) - min(chosen)]]
 
 
 def early_loss(evidence: Evidence) -> Table:
     """Texture loss without over with normalised gradients, mean over the first half of training."""
-    plain, normalised = evidence.roles["plain"], evidence.roles["collapsed"]
+    plain, normalised = evidence.roles.get("plain"), evidence.roles.get("collapsed")
+    if plain is None or not evidence.exemplars:
+        raise NotMade("plain")
     table: dict[int, list[float]] = {}
     for exemplar in evidence.exemplars:
-        slow = evidence.histories[f"{plain}_{exemplar}"]
-        fast = evidence.histories[f"{normalised}_{exemplar}"]
+        slow = evidence.curves(f"{plain}_{exemplar}")
+        fast = evidence.curves(f"{normalised}_{exemplar}")
         if sorted(slow) != sorted(fast):
             raise DataError("the trainings with and without normalised gradients have other seeds")
         for seed in sorted(slow):
             half = len(slow[seed]) // 2
-            logs = [
-                log10(a) - log10(b)
-                for a, b in zip(slow[seed][:half], fast[seed][:half], strict=True)
-            ]
+            pairs = zip(slow[seed][:half], fast[seed][:half], strict=True)
+            logs = [log10(a) - log10(b) for a, b in pairs]
             table.setdefault(seed, []).append(sum(logs) / len(logs))
     return [table[seed] for seed in sorted(table)]
 
 
 def estimator_error(evidence: Evidence) -> Table:
-    """Errors of the estimator in nats, as logarithms of the volume they are worth."""
+    """Largest error of the estimator, as logarithm of the factor in volume that it is worth."""
     found = evidence.of("estimator", "entropy_error")
-    return [[v / math.log(10) for v in found[s].values()] for s in sorted(found)]
+    return [[max(map(abs, found[s].values())) / math.log(10)] for s in sorted(found)]
 
 
-def printed_gradient(evidence: Evidence) -> Table:
+def printed_gradient(scale: str) -> Callable[[Evidence], Table]:
     """Length of printed eq. 11's vector over that of the derivative of eq. 10."""
-    found = evidence.of("estimator", "printed_eq11")
-    return [[log10(v) for v in found[s].values()] for s in sorted(found)]
+
+    def values(evidence: Evidence) -> Table:
+        found = evidence.of("estimator", f"printed_eq11_scale{scale}")
+        return [[log10(v) for v in found[s].values()] for s in sorted(found)]
+
+    return values
 
 
 def alone(role: str, metric: str) -> Callable[[Evidence], Table]:
@@ -178,28 +154,38 @@ MEASURES: tuple[Measure, ...] = (
     over("C12", "texture loss, V1 over V2 with diversity term", 1, V1, DIVERSE, "texture"),
     over("C12", "distance of samples, V2 with diversity term over V1", 1, DIVERSE, V1, DISTANCE,
          votes=False),
+    over("C12", "texture loss, exemplar crops over V2 with diversity term", 1, "crops", DIVERSE,
+         "texture", votes=False),
     over("C13", "distance of samples, V1 over V2, lambda = 0", 2, V1, V2, DISTANCE),
     over("C13", "texture loss, V1 over V2, lambda = 0", 1, V1, V2, "texture"),
-    over("C14", "texture loss, V1 over V2 with diversity term", 1, V1, DIVERSE, "texture"),
-    over("C14", "sliced Wasserstein distance on untrained layers, V1 over V2 with diversity term",
-         1, V1, DIVERSE, "sliced_wasserstein"),
-    Measure("C16", "low-pass luminance variance, highest over lowest T", 1, (DIVERSE,),
+    over("C14", "texture loss, V1 over V2 with diversity term", 2, V1, DIVERSE, "texture"),
+    over("C14", "sliced Wasserstein distance, V1 over V2 with diversity term", 1, V1, DIVERSE,
+         "sliced_wasserstein", votes=False),
+    over("C14", "sliced Wasserstein distance, V1 over exemplar crops", 1, V1, "crops",
+         "sliced_wasserstein", votes=False),
+    Measure("C16", "low-pass luminance variance, highest over lowest T", 1, ("sweep",),
             ends("spotting")),
-    Measure("C17", "distance of samples, chosen over lowest T", 1.5, (DIVERSE,),
-            chosen_over_lowest),
-    Measure("C17", "T for half of the crops' diversity, highest over lowest exemplar", 1.25,
-            (DIVERSE, "crops"), spread_of_temperatures),
+    Measure("C16", "its share of the luminance variance, highest over lowest T", 1, ("sweep",),
+            ends("low_pass_share")),
+    Measure("C17", "Vendi score of 8 samples at the lowest T", 0, ("sweep",), at_lowest("vendi"),
+            high=2),
+    Measure("C17", "T chosen, highest over lowest exemplar", EQUAL, ("sweep",), spread_of_choices),
     over("C18", "distance of samples, optimised over V1", 0.95, GATYS, V1, DISTANCE),
     over("C18", "texture loss, V1 over optimised", 1, V1, GATYS, "texture"),
-    Measure("C24", "volume by the estimate over the true one", 1 / 1.1, ("estimator",),
-            estimator_error, high=1.1),
-    Measure("C24", "length of printed eq. 11 over the derivative of eq. 10", 1 / 1.1,
-            ("estimator",), printed_gradient, votes=False, high=1.1),
-    Measure("C25", "growth of the texture loss from T to the next, smallest", 1, (DIVERSE,),
+    over("C18", "sliced Wasserstein distance, V1 over optimised", 1, V1, GATYS,
+         "sliced_wasserstein", votes=False),
+    Measure("C24", "largest error in volume: normals and cubes, 1, 2, 4 dimensions, 2000 points",
+            0, ("estimator",), estimator_error, high=1.25),
+    *(
+        Measure("C24", f"printed eq. 11 over the derivative of eq. 10, normal of scale {scale}",
+                1, ("estimator",), printed_gradient(scale), votes=False)
+        for scale in ("0.1", "10")
+    ),
+    Measure("C25", "growth of the texture loss from one T to the next, smallest", 1, ("sweep",),
             smallest_step("texture")),
-    Measure("C25", "growth of the distance to the nearest sample, smallest", 1, (DIVERSE,),
+    Measure("C25", "growth of the distance to the nearest sample, smallest", 1, ("sweep",),
             smallest_step("neighbour_entropy", exponential=True)),
-    Measure("C28", "texture loss without over with, first half of training", 1, (V2, "plain"),
+    Measure("C28", "texture loss without over with, first half of training", 1, ("plain", V2),
             early_loss),
     over("C28", "texture loss at the end, without over with", 1, "plain", V2, "texture",
          votes=False),

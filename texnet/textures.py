@@ -157,11 +157,17 @@ class Textures:
             (name, self.sweep.run, {"temperature": t}, self.sweep.seeds)
             for name, t in self.swept.items()
         ]
+
+        def add(directory: str, run: Training | Optimisation) -> None:
+            if directory in made:
+                raise ValueError(f"two runs have the directory {directory}; rename an exemplar")
+            made[directory] = run
+
         for name, kind, change, its_seeds in trained:
             entry = self.runs[kind]
             for label, exemplar in self.labels.items():
                 for seed in its_seeds:
-                    made[f"{name}_{label}_seed{seed}"] = Training(
+                    run = Training(
                         name=name,
                         seed=seed,
                         generator=entry.generator,
@@ -171,12 +177,13 @@ class Textures:
                         **shared,
                         **for_training,
                     )
+                    add(f"{name}_{label}_seed{seed}", run)
         # L-BFGS needs the true gradient of the loss, and images apart from each other.
         plain = ObjectiveChange(normalise_gradients=False, diversity_weight=0.0, temperature=1.0)
         for name, entry in self.baselines.items():
             for label, exemplar in self.labels.items():
                 for seed in seeds:
-                    made[f"{name}_{label}_seed{seed}"] = Optimisation(
+                    run = Optimisation(
                         name=name,
                         seed=seed,
                         objective=merge(objective, plain),
@@ -185,6 +192,7 @@ class Textures:
                         evaluations=entry.evaluations,
                         **shared,
                     )
+                    add(f"{name}_{label}_seed{seed}", run)
         return made
 
 

@@ -106,7 +106,8 @@ def train(
             rows += logged(pending, checkpoint, copies)
             with torch.no_grad():
                 shown = net.eval()(*heldout)
-                rows[-1][-1] = float(objective(shown, heldout_targets).total.mean())
+                measured = objective(shown, heldout_targets, diversity=False)
+                rows[-1][-1] = float(measured.total.mean())
             pending.clear()
         if last or iteration % run.checkpoint_every == 0:
             rows += logged(pending, checkpoint, copies)

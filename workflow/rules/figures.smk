@@ -67,7 +67,7 @@ use rule fig3 as fig5 with:
         ],
         scores=expand(
             "results/scores/{name}.csv",
-            name=[PARTS.pyramid, PARTS.collapsed, PARTS.diverse, "references"],
+            name=[PARTS.pyramid, PARTS.collapsed, PARTS.diverse],
         ),
     output:
         pdf="figures/fig5.pdf",

@@ -28,12 +28,8 @@ rule score:
 rule references:
     """Measure crops of the exemplars: the ceiling and the floor of diversity."""
     input:
-        expand(
-            "results/{run}_{exemplar}_seed{seed}/run.json",
-            run=EXPERIMENT.figures.textures.collapsed,
-            exemplar=TEXTURES.labels,
-            seed=EXPERIMENT.seeds[0],
-        ),
+        files_of_exemplars,
+        runs=[f"results/{run}/run.json" for run in ONE_PER_EXEMPLAR],
     output:
         "results/scores/references.csv",
     log:
@@ -42,13 +38,14 @@ rule references:
         "../../environment.yml"
     threads: 1
     resources:
+        gpu=GPUS,
         mem_mb=2000,
         runtime="1h",
     params:
         seeds=EXPERIMENT.seeds,
         code=code("scoring"),
     shell:
-        "python -m texnet references {input} --seeds {params.seeds} --out {output} > {log} 2>&1"
+        "python -m texnet references {input.runs} --seeds {params.seeds} --out {output} > {log} 2>&1"
 
 
 rule estimator:
@@ -89,6 +86,7 @@ rule claims:
     input:
         roles="results/fig3.json",
         textures="results/textures.json",
+        sweeps=expand("results/sweep/{exemplar}.csv", exemplar=TEXTURES.labels),
         scores=rules.metrics.input,
         histories=expand("results/{run}/history.csv", run=TRAININGS),
     output:
@@ -103,5 +101,6 @@ rule claims:
         runs=[f"results/{run}" for run in TRAININGS],
         code=code("claims"),
     shell:
-        "python -m texnet claims --roles {input.roles} --textures {input.textures} --scores {input.scores}"
+        "python -m texnet claims --roles {input.roles} --textures {input.textures}"
+        " --sweeps {input.sweeps} --scores {input.scores}"
         " --histories {params.runs} --out {output.table} > {log} 2>&1"

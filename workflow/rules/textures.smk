@@ -16,10 +16,19 @@ rule parts:
         "printf '%s\\n' {params.parts:q} > {output} 2> {log}"
 
 
+use rule parts as sweep_settings with:
+    output:
+        "results/sweep.json",
+    log:
+        "logs/sweep.log",
+    params:
+        parts=json.dumps(EXPERIMENT.sweep_settings(), indent=2),
+
+
 rule sweep:
     """Choose the largest T of an exemplar that leaves no spots."""
     input:
-        parts="results/textures.json",
+        settings="results/sweep.json",
         scores=expand("results/scores/{name}.csv", name=TEXTURES.swept),
     output:
         report(
@@ -38,7 +47,7 @@ rule sweep:
     params:
         code=code("sweep"),
     shell:
-        "python -m texnet sweep {wildcards.exemplar} --textures {input.parts}"
+        "python -m texnet sweep {wildcards.exemplar} --settings {input.settings}"
         " --scores {input.scores} --out {output} > {log} 2>&1"
 
 
