@@ -235,8 +235,10 @@ def test_configure_writes_every_run(capsys):
     made += [f"v2_diverse_{t}_berries_seed100" for t in ("T4", "T16", "T50", "T200")]
     textures = ("v1", "v1_bn", "v2", "v2_bn", "v2_plain", "v2_diverse", "gatys_texture")
     made += [f"{name}_berries_seed{seed}" for name in textures for seed in (0, 1)]
-    roles = {"results/fig3.json", "results/textures.json"}
-    assert set(written) == {*roles, *(f"results/{name}/run.json" for name in made)}
+    roles = {f"results/{name}.json" for name in ("fig3", "textures", "sweep")}
+    files = {f"results/{name}/run.json" for name in made if "v2_diverse_b" not in name}
+    asked = {f"results/{name}/asked.json" for name in made if "v2_diverse_b" in name}
+    assert set(written) == roles | files | asked and len(asked) == 2
     assert config.read_run(Path("results/gatys_seed1/run.json")).evaluations == 8
     assert read_json(Path("results/fig3.json"))["batch"] == "stylenet_bn"
     # The same from JSON text, as Snakemake gives it.
@@ -390,15 +392,16 @@ def test_texture_from_training_to_the_choice_of_temperature(capsys):
     assert call(capsys, "metrics", "tex.csv", "r.csv", "e.csv", "-o", "m.csv")[0] == 0
     runs = {row["run"] for row in tables.read_table(Path("m.csv"))}
     assert runs == {"tex", "crops", "repeated", "estimator"}
-    parts = {"sweep": {"tex": 7.0}, "exemplars": ["ihc"], "spotting_limit": 1.5}
-    write_json(Path("textures.json"), parts)
-    sweep = ("sweep", "ihc", "--textures", "textures.json", "--scores", "tex.csv")
-    assert call(capsys, *sweep, "-o", "ihc.csv")[0] == 0
+    write_json(Path("sweep.json"), {"sweep": {"tex": 7.0}, "spotting_limit": 1e9})
+    sweep = ("sweep", "ihc", "--settings", "sweep.json", "--scores", "tex.csv")
+    assert call(capsys, *sweep, "-o", "ihc.csv") == (0, "ihc: T = 7\n", "")
     assert call(capsys, "temper", "tex_ihc_seed0/run.json", "ihc.csv", "-o", "t.json")[0] == 0
     assert config.read_run(Path("t.json")).objective.temperature == 7
     refused(capsys, *sweep[:-1], "e.csv", "-o", "x.csv", code=65, says="run 'tex' has no 'texture'")
-    write_json(Path("textures.json"), {"sweep": {}})
-    refused(capsys, *sweep, "-o", "x.csv", code=65, says="has no key 'exemplars'")
+    write_json(Path("sweep.json"), {"sweep": {"tex": 7.0}, "spotting_limit": 1e-9})
+    assert "warning: no T of the sweep stays under" in call(capsys, *sweep, "-o", "ihc.csv")[2]
+    write_json(Path("sweep.json"), {"sweep": {}})
+    refused(capsys, *sweep, "-o", "x.csv", code=65, says="has no key 'spotting_limit'")
     write_json(Path("b.json"), BASELINE)
     refused(capsys, "temper", "b.json", "ihc.csv", "-o", "x.json", says="has no temperature")
     refused(capsys, "references", "b.json", "-o", "x.csv", says="is a stylization")
@@ -588,7 +591,7 @@ def test_tables_and_distillation_refuse(capsys, arguments, code, says):
     Path("text.csv").write_text("a,b\n1,2\n")
     Path("binary.csv").write_bytes(b"\x93\xff\xfe")
     write_json(Path("roles.json"), {})
-    write_json(Path("textures.json"), {"sweep": {}, "exemplars": [], "spotting_limit": 1.5})
+    write_json(Path("textures.json"), {"sweep": {}, "exemplars": []})
     Path("s.csv").write_text(",".join(tables.SCORE_COLUMNS) + "\n")
     write_text(Path("net_seed0/history.csv"), "iteration,loss\n1,2.5\n")
     write_text(Path("x_seed0/history.csv"), "iteration,loss\n1,\n")

@@ -12,6 +12,7 @@ from texnet.descriptors import load
 from texnet.errors import UsageError
 from texnet.metrics import (
     contrast_removed,
+    low_pass_share,
     neighbour_entropy,
     pairwise_features,
     pairwise_pixels,
@@ -207,3 +208,18 @@ def test_spotting_weights_the_channels_as_the_eye_does():
     red, green, blue = spotting(step).sqrt().tolist()
     assert red / green == pytest.approx(0.299 / 0.587, rel=1e-4)
     assert blue / green == pytest.approx(0.114 / 0.587, rel=1e-4)
+
+
+def test_the_low_pass_share_is_blind_to_contrast():
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand((2, 3, 32, 32), generator=rng)
+    ramp = torch.linspace(0, 0.4, 32).expand(2, 3, 32, 32)
+    mixed = 0.3 + 0.2 * images + ramp / 4
+    stronger = 0.5 + 2 * (mixed - 0.5)
+    share = low_pass_share(mixed)
+    assert ((share > 0.05) & (share < 1)).all()
+    inside = stronger.clamp(0, 1) == stronger
+    assert inside.all()
+    torch.testing.assert_close(low_pass_share(stronger), share, rtol=1e-3, atol=0)
+    torch.testing.assert_close(spotting(stronger), 4 * spotting(mixed))
+    assert (low_pass_share(ramp) > 0.9).all()

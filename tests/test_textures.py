@@ -57,8 +57,8 @@ def test_run_json_of_a_texture_survives_the_file(tmp_path):
 
 def test_parts_name_runs_and_sweep():
     shuffled = {"b": 200, "T4": 4, "c": 50}
-    parts = experiment(textures__sweep__temperatures=shuffled).texture_parts()
-    assert list(parts["sweep"].values()) == [4, 50, 200]
+    settings = experiment(textures__sweep__temperatures=shuffled).sweep_settings()
+    assert list(settings["sweep"].values()) == [4, 50, 200]
     parts = experiment().texture_parts()
     assert parts["diverse"] == "v2_diverse" and parts["exemplars"][0] == "berries"
     assert parts["sweep"]["v2_diverse_T200"] == 200 and parts["sweep_seeds"] == [100]
@@ -96,6 +96,10 @@ def test_parts_name_runs_and_sweep():
         ("figures__textures__collapsed_batch", "v2", "collapsed_batch has norm 'instance'"),
         ("figures__textures__gatys", "gatys", "figures.textures.gatys is 'gatys'; use one of gaty"),
         ("runs__v2", {}, "textures: two runs are named 'v2'"),
+        ("textures__exemplars", ["berries", "bn_berries.png"], "directory v1_bn_berries_seed0"),
+        ("textures__runs__v2_plain__optimiser", {"iterations": 9}, "plain has another objective"),
+        ("textures__runs__v2_bn__objective", {"style_weight": 7}, "collapsed_batch has another"),
+        ("textures__runs__v2_bn__objective", {"temperature": 7}, "collapsed_batch has another"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(key, value, text):
@@ -157,7 +161,7 @@ def test_the_largest_temperature_without_spots():
         choose({}, 1.5)
 
 
-PARTS = {"sweep": {"d_T1": 1.0, "d_T9": 9.0}, "spotting_limit": 1.5}
+SETTINGS = {"sweep": {"d_T1": 1.0, "d_T9": 9.0}, "spotting_limit": 1.5}
 
 
 def scores(spots):
@@ -171,16 +175,17 @@ def scores(spots):
 
 
 def test_the_table_of_a_sweep(tmp_path):
-    rows = sweep.sweep_table(PARTS, "berries", scores({"d_T1": 1.0, "d_T9": 1.2}))
+    rows = sweep.sweep_table(SETTINGS, "berries", scores({"d_T1": 1.0, "d_T9": 1.2}))
     lines = [dict(zip(sweep.COLUMNS, row, strict=True)) for row in rows]
     spots = {line["run"]: line for line in lines if line["metric"] == "spotting"}
     assert spots["d_T1"]["value"] == pytest.approx(1 + 0.075 + 0.05) and spots["d_T1"]["n"] == 4
     assert spots["d_T1"]["ci_low"] < spots["d_T1"]["value"] < spots["d_T1"]["ci_high"]
     assert {line["run"] for line in lines if line["chosen"]} == {"d_T9"}
+    assert sweep.spotting_ratios(rows) == pytest.approx({1.0: 1.125, 9.0: 1.325})
     write_table(tmp_path / "berries.csv", sweep.COLUMNS, rows)
     assert sweep.chosen_temperature(tmp_path / "berries.csv") == 9
     with pytest.raises(DataError, match=r"sweep of 'pebbles': run 'd_T1' has no 'texture'"):
-        sweep.sweep_table(PARTS, "pebbles", scores({"d_T1": 1.0}))
+        sweep.sweep_table(SETTINGS, "pebbles", scores({"d_T1": 1.0}))
     write_table(tmp_path / "none.csv", sweep.COLUMNS, rows[:0])
     with pytest.raises(DataError, match=r"none\.csv: marks 0 temperatures"):
         sweep.chosen_temperature(tmp_path / "none.csv")

@@ -15,6 +15,10 @@ import pytest
 import yaml
 
 from texnet.artifacts import sha256
+from texnet.claims import CLAIMS
+from texnet.config import read_run
+from texnet.sweep import chosen_temperature
+from texnet.training import load_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -69,20 +73,33 @@ def job_counts(text):
 def test_the_whole_tiny_dag(project):
     with (project / "results/claims.csv").open(newline="") as stream:
         claims = list(csv.DictReader(stream))
-    assert {row["id"] for row in claims} == {"C1", "C2", "C3", "C4"}
-    assert all(row["verdict"] != "not tested" for row in claims)
+    assert {row["id"] for row in claims} == set(CLAIMS)
+    untested = [row["measure"] for row in claims if row["verdict"] == "not tested"]
+    assert untested == ["T chosen, highest over lowest exemplar"]  # there is one exemplar
     with (project / "results/metrics.csv").open(newline="") as stream:
         metrics = list(csv.DictReader(stream))
     assert list(metrics[0]) == "run exemplar seed metric value ci_low ci_high n unit".split()
-    assert {row["run"] for row in metrics} == {
-        "stylenet_in",
-        "stylenet_bn",
-        "gatys",
-        "finetune_in",
-        "finetune_bn",
-    }
-    assert (project / "figures/fig3.pdf").read_bytes().startswith(b"%PDF")
-    assert (project / "figures/fig3.png").stat().st_size > 10_000
+    stylization = {"stylenet_in", "stylenet_bn", "gatys", "finetune_in", "finetune_bn"}
+    textures = {"v1", "v1_bn", "v2", "v2_bn", "v2_plain", "v2_diverse", "gatys_texture"}
+    sweep = {f"v2_diverse_{t}" for t in ("T4", "T16", "T50", "T200")}
+    others = {"crops", "repeated", "estimator"}
+    assert {row["run"] for row in metrics} == stylization | textures | sweep | others
+    for figure in ("fig3", "fig5", "fig7"):
+        assert (project / f"figures/{figure}.pdf").read_bytes().startswith(b"%PDF")
+        assert (project / f"figures/{figure}.png").stat().st_size > 10_000
+
+
+def test_the_sweep_gives_the_diverse_runs_their_temperature(project):
+    chosen = chosen_temperature(project / "results/sweep/berries.csv")
+    for seed in (0, 1):
+        folder = project / f"results/v2_diverse_berries_seed{seed}"
+        assert read_run(folder / "run.json").objective.temperature == chosen
+        _, made = load_generator(folder / "model.safetensors")
+        assert made.objective.temperature == chosen
+    config = project / "config/config.yaml"
+    with edited(config, "spotting_limit: 1.5", "spotting_limit: 9.5"):
+        again = rerun(project)
+    assert {"sweep_settings", "sweep", "temper", "train"} <= again and "ask" not in again
 
 
 @contextlib.contextmanager
@@ -102,7 +119,8 @@ def test_nothing_left_to_do_and_what_reruns_when(project):
     with edited(losses, '"""The objective:', '# a comment\n"""Our objective:'):
         assert rerun(project) == set(), "a comment or a docstring reran something"
     with edited(losses, ".square().mean((1, 2))", ".abs().mean((1, 2))"):
-        assert {"train", "optimize", "score"} <= rerun(project), "a loss did not retrain"
+        again = rerun(project)
+        assert {"train", "optimize", "score", "references"} <= again, "a loss did not retrain"
     with edited(figure, "(c) content", "(c) photograph"):
         assert rerun(project) == {"fig3"}
     assert rerun(project) == set()
@@ -110,25 +128,28 @@ def test_nothing_left_to_do_and_what_reruns_when(project):
 
 def test_without_a_target_everything_is_made(project):
     counts = job_counts(snakemake("-n", "--forceall", *TINY, cwd=project).stdout)
-    assert counts["default"] == "1" and counts["train"] == "4"
+    assert counts["default"] == "1" and counts["train"] == "20"
 
 
 def test_same_bytes_whatever_the_cores(project):
-    """Made again from nothing on one core: model, tables and figure to the byte."""
-    kept = ["results/metrics.csv", "results/claims.csv", "figures/fig3.pdf", "figures/fig3.png",
-            "results/stylenet_in_seed0/model.safetensors",
-            "results/stylenet_bn_seed1/model.safetensors"]  # fmt: skip
+    """Made again from nothing on one core: models, scores and figures to the byte."""
+    kept = ["figures/fig3.pdf", "figures/fig7.pdf", "results/scores/gatys.csv",
+            "results/sweep/berries.csv", "results/scores/references.csv",
+            "results/stylenet_bn_seed1/model.safetensors",
+            "results/v1_berries_seed0/model.safetensors",
+            "results/v2_diverse_berries_seed1/model.safetensors"]  # fmt: skip
     before = {name: sha256(project / name) for name in kept}
-    shutil.rmtree(project / "results")
-    shutil.rmtree(project / ".snakemake")
-    for made in project.glob("figures/fig3.p*g*"):
-        made.unlink()
+    shutil.move(project / "results", project / "kept")
+    shutil.move(project / ".snakemake", project / "kept.snakemake")
     done = call(
-        "snakemake", "--cores", 1, "all", *TINY,
+        "snakemake", "--cores", 1, *kept, "--forceall", *TINY,
         cwd=project, OMP_NUM_THREADS="2", TZ="Asia/Tokyo", PYTHONHASHSEED="7",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert {name: sha256(project / name) for name in kept} == before
+    for folder, whole in (("results", "kept"), (".snakemake", "kept.snakemake")):
+        shutil.rmtree(project / folder)
+        shutil.move(project / whole, project / folder)
 
 
 def test_editing_one_run_retrains_that_run_alone(project):
@@ -138,8 +159,8 @@ def test_editing_one_run_retrains_that_run_alone(project):
     }
     before = {name: path.stat().st_mtime_ns for name, path in models.items()}
     tiny = project / "config/tiny.yaml"
-    change = "runs:\n  stylenet_bn:\n    optimiser: {lr: 0.001}\n\nbaselines:"
-    with edited(tiny, "baselines:", change):
+    change = "runs:\n  stylenet_bn:\n    optimiser: {lr: 0.001}\n\nbaselines:\n  gatys:\n"
+    with edited(tiny, "baselines:\n  gatys:\n", change):
         counts = job_counts(snakemake("-n", "all", *TINY, cwd=project).stdout)
         # both seeds, and the finetuning from them
         assert counts["train"] == "2" and counts["optimize"] == "2" and counts["configure"] == "2"
@@ -209,9 +230,10 @@ def test_constraints_pin_the_same_versions():
 
 def test_modules_keep_to_their_budget_and_import_one_way():
     order = (
-        "errors sources artifacts validation config exemplars runtime data descriptors "
-        "distillation statistics tables generators losses training baselines metrics claims "
-        "progress"
+        "errors sources artifacts validation config overrides textures experiment exemplars "
+        "runtime data descriptors distillation statistics tables generators inputs losses "
+        "estimator training baselines metrics scoring evidence sweep stylization_claims "
+        "texture_claims claims progress commands"
     ).split()
     for path in (ROOT / "texnet").glob("*.py"):
         text = path.read_text()
