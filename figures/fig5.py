@@ -44,7 +44,7 @@ def main() -> None:
 
     size = (WIDTH, 0.3 + 0.85 * len(exemplars))
     figure = plt.figure(figsize=size, layout="constrained")
-    parts = figure.subfigures(1, 1 + len(ROLES), width_ratios=[1.1, *[SHOWN] * len(ROLES)])
+    parts = figure.subfigures(1, 1 + len(ROLES), width_ratios=[1.25, *[SHOWN] * len(ROLES)])
     originals = parts[0].subplots(len(exemplars), 1, squeeze=False)
     parts[0].suptitle("exemplar")
     for block, (role, title) in zip(parts[1:], ROLES.items(), strict=True):
@@ -57,7 +57,9 @@ def main() -> None:
             for j, image in enumerate(sample_group(net, run.images.size, 0)[:SHOWN]):
                 said = summary(rows, exemplar) if j == SHOWN // 2 else ""
                 show_image(axes[i, j], image, said)
-            show_image(originals[i, 0], style_image(*run.images.reference), exemplar)
+            show_image(
+                originals[i, 0], style_image(*run.images.reference), exemplar.replace("_", " ")
+            )
     save(figure, args.out)
 
 

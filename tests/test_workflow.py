@@ -97,7 +97,7 @@ def test_the_sweep_gives_the_diverse_runs_their_temperature(project):
         _, made = load_generator(folder / "model.safetensors")
         assert made.objective.temperature == chosen
     config = project / "config/config.yaml"
-    with edited(config, "spotting_limit: 1.5", "spotting_limit: 9.5"):
+    with edited(config, "spotting_limit: 1.3", "spotting_limit: 9.5"):
         again = rerun(project)
     assert {"sweep_settings", "sweep", "temper", "train"} <= again and "ask" not in again
 

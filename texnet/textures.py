@@ -69,7 +69,7 @@ class Sweep:
     """T by the name it has in run names."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     """Seeds of the sweep; none of the experiment's, so that the choice is not seen twice."""
-    spotting_limit: Rate = 1.5
+    spotting_limit: Rate = 1.3
     """Variance of low-pass luminance, over the exemplar's, that the chosen T stays under."""
 
 
