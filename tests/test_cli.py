@@ -395,7 +395,15 @@ def test_texture_from_training_to_the_choice_of_temperature(capsys):
     write_json(Path("sweep.json"), {"sweep": {"tex": 7.0}, "spotting_limit": 1e9})
     sweep = ("sweep", "ihc", "--settings", "sweep.json", "--scores", "tex.csv")
     assert call(capsys, *sweep, "-o", "ihc.csv") == (0, "ihc: T = 7\n", "")
-    assert call(capsys, "temper", "tex_ihc_seed0/run.json", "ihc.csv", "-o", "t.json")[0] == 0
+    temper = ("temper", "tex_ihc_seed0/run.json", "ihc.csv", "-o", "t.json")
+    refused(capsys, *temper, says="diversity_weight is 0: T would do nothing")
+    diverse = changed(TEXTURE, objective={"diversity_weight": 1})
+    write_json(Path("d/asked.json"), diverse)
+    refused(capsys, "train", "d/asked.json", "d/m.safetensors", says="its T is not chosen yet")
+    assert call(capsys, "temper", "d/asked.json", "ihc.csv", "-o", "t.json")[0] == 0
+    write_json(Path("d/other.json"), changed(diverse, images={"exemplar": "gravel"}))
+    other = ("temper", "d/other.json", "ihc.csv", "-o", "x.json")
+    refused(capsys, *other, code=65, says="is the sweep of 'ihc', wanted that of 'gravel'")
     assert config.read_run(Path("t.json")).objective.temperature == 7
     refused(capsys, *sweep[:-1], "e.csv", "-o", "x.csv", code=65, says="run 'tex' has no 'texture'")
     write_json(Path("sweep.json"), {"sweep": {"tex": 7.0}, "spotting_limit": 1e-9})
@@ -427,6 +435,7 @@ def test_sample_any_size(capsys, texture, model):
     assert call(capsys, "sample", "v2.safetensors", "-o", "q")[0] == 0
     refused(capsys, "sample", "v2.safetensors", "--size", 64, "-o", "r", says="makes 32x32 images")
     refused(capsys, "sample", "v1.safetensors", "--size", "2x2", "-o", "r", says="'2' is not a wh")
+    refused(capsys, "sample", "v1.safetensors", "--size", 32, "-o", "r", says="more than 32 pixels")
     refused(capsys, "sample", model, "-o", "r", says="use texnet stylize")
     refused(capsys, "stylize", "v1.safetensors", "rocket", "-o", "r", says="use texnet sample")
     refused(capsys, "sample", "v1.safetensors", "-o", "r.png", says="looks like a file")

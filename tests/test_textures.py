@@ -183,12 +183,20 @@ def test_the_table_of_a_sweep(tmp_path):
     assert {line["run"] for line in lines if line["chosen"]} == {"d_T9"}
     assert sweep.spotting_ratios(rows) == pytest.approx({1.0: 1.125, 9.0: 1.325})
     write_table(tmp_path / "berries.csv", sweep.COLUMNS, rows)
-    assert sweep.chosen_temperature(tmp_path / "berries.csv") == 9
+    assert sweep.chosen_temperature(tmp_path / "berries.csv", "berries") == 9
+    with pytest.raises(DataError, match=r"is the sweep of 'berries', wanted that of 'pebbles'"):
+        sweep.chosen_temperature(tmp_path / "berries.csv", "pebbles")
+    with pytest.raises(DataError, match="run 'd_T1' is scored twice"):
+        sweep.sweep_table(SETTINGS, "berries", 2 * scores({"d_T1": 1.0, "d_T9": 1.2}))
     with pytest.raises(DataError, match=r"sweep of 'pebbles': run 'd_T1' has no 'texture'"):
         sweep.sweep_table(SETTINGS, "pebbles", scores({"d_T1": 1.0}))
     write_table(tmp_path / "none.csv", sweep.COLUMNS, rows[:0])
+    with pytest.raises(DataError, match=r"none\.csv: is not a table of texnet sweep"):
+        sweep.chosen_temperature(tmp_path / "none.csv", "berries")
+    unchosen = [(*row[:-1], 0) for row in rows]
+    write_table(tmp_path / "none.csv", sweep.COLUMNS, unchosen)
     with pytest.raises(DataError, match=r"none\.csv: marks 0 temperatures"):
-        sweep.chosen_temperature(tmp_path / "none.csv")
+        sweep.chosen_temperature(tmp_path / "none.csv", "berries")
 
 
 def test_only_the_temperature_changes():

@@ -90,7 +90,7 @@ def test_the_whole_tiny_dag(project):
 
 
 def test_the_sweep_gives_the_diverse_runs_their_temperature(project):
-    chosen = chosen_temperature(project / "results/sweep/berries.csv")
+    chosen = chosen_temperature(project / "results/sweep/berries.csv", "berries")
     for seed in (0, 1):
         folder = project / f"results/v2_diverse_berries_seed{seed}"
         assert read_run(folder / "run.json").objective.temperature == chosen

@@ -61,7 +61,7 @@ def gather(
             raise DataError(f"{table}: not the history of a training ({error})") from error
         curves.setdefault(name, {})[int(seed)] = losses
     settings = settings_of(read_parts(textures), read_json(roles))
-    settings["chosen"] = {path.stem: chosen_temperature(path) for path in sweeps}
+    settings["chosen"] = {path.stem: chosen_temperature(path, path.stem) for path in sweeps}
     return Evidence(by_run(read_scores(scores)), curves, **settings)
 
 

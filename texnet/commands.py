@@ -86,6 +86,11 @@ def train(args: argparse.Namespace) -> None:
     run = config.read_run(args.run)
     if not isinstance(run, config.Training):
         raise UsageError(f"{args.run}: describes a baseline; use texnet optimize")
+    if args.run.name == "asked.json":
+        raise UsageError(
+            f"{args.run}: its T is not chosen yet; texnet sweep chooses it, texnet temper makes "
+            "run.json of it"
+        )
     check_writable(args.out)
     device = _device(args.device or run.device, run.threads)
     with Progress(
@@ -177,6 +182,11 @@ def sample(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.model}: stylizes images; use texnet stylize")
     net.to(device)
     width, height = args.size or (run.images.size, run.images.size)
+    if run.generator.norm == "instance" and max(width, height) <= 32:
+        raise UsageError(
+            f"--size {width}x{height}: with instance norm a TextureNetV1 needs a side of more than "
+            "32 pixels, or its coarsest scale is one pixel"
+        )
     noise = inputs.NoiseStream(net, args.seed)
     for number in range(args.count):
         z = [part.to(device) for part in noise(1, height, width, number)]
@@ -214,7 +224,7 @@ def sweep(args: argparse.Namespace) -> None:
     settings = sweep.read_settings(args.settings)
     found = sweep.sweep_table(settings, args.exemplar, tables.read_scores(args.scores))
     tables.write_table(args.out, sweep.COLUMNS, found)
-    temperature = sweep.chosen_temperature(args.out)
+    temperature = sweep.chosen_temperature(args.out, args.exemplar)
     print(f"{args.exemplar}: T = {temperature:g}")
     limit = settings["spotting_limit"]
     if sweep.spotting_ratios(found)[temperature] > limit:
@@ -228,11 +238,15 @@ def sweep(args: argparse.Namespace) -> None:
 def temper(args: argparse.Namespace) -> None:
     from texnet import config, sweep
     from texnet.artifacts import write_json
+    from texnet.textures import label_of
 
     run = config.read_run(args.run)
     if not isinstance(run, config.Training):
         raise UsageError(f"{args.run}: describes a baseline, which has no temperature")
-    tempered = sweep.at_temperature(run, sweep.chosen_temperature(args.table))
+    if not run.objective.diversity_weight:
+        raise UsageError(f"{args.run}: its objective.diversity_weight is 0: T would do nothing")
+    exemplar = label_of(run.images.reference[0])
+    tempered = sweep.at_temperature(run, sweep.chosen_temperature(args.table, exemplar))
     write_json(args.out, config.to_json(tempered))
 
 

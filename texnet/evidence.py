@@ -135,9 +135,14 @@ class Measure:
 
 
 def verdict(interval: Interval | None, low: float, high: float = math.inf) -> str:
-    """The rule that turns an interval into a verdict: inside the range, outside, or neither."""
+    """The rule that turns an interval into a verdict: inside the range, outside, or neither.
+
+    One measurement has no interval and decides nothing.
+    """
     if interval is None:
         return "not tested"
+    if interval.n < 2:
+        return "inconclusive"
     if interval.low > low and interval.high < high:
         return "supported"
     if interval.high < low or interval.low > high:

@@ -74,8 +74,12 @@ def sweep_table(settings: Mapping[str, Any], exemplar: str, rows: Sequence[Row])
     for run in settings["sweep"]:
         for metric in METRICS:
             seeds: dict[int, list[float]] = {}
+            seen: set[tuple[int, str]] = set()
             for row in rows:
                 if (row.run, row.exemplar, row.metric) == (run, exemplar, metric):
+                    if (row.seed, row.content) in seen:
+                        raise DataError(f"run '{run}' is scored twice; give each table once")
+                    seen.add((row.seed, row.content))
                     seeds.setdefault(row.seed, []).append(row.value)
             if not seeds:
                 raise DataError(f"sweep of '{exemplar}': run '{run}' has no '{metric}'; score it")
@@ -97,9 +101,18 @@ def spotting_ratios(rows: Sequence[tuple]) -> dict[float, float]:
     return {line["temperature"]: line["value"] for line in lines if line["metric"] == "spotting"}
 
 
-def chosen_temperature(path: Path) -> float:
-    """The T that a table of :func:`sweep_table` marks as chosen."""
-    chosen = {row["temperature"] for row in read_table(path) if row.get("chosen") == "1"}
+def chosen_temperature(path: Path, exemplar: str) -> float:
+    """The T that a table of :func:`sweep_table` marks as chosen for ``exemplar``.
+
+    Raises:
+        MissingError, DataError: no such table; not one of a sweep; of another exemplar.
+    """
+    rows = read_table(path)
+    if not rows or not set(COLUMNS) <= set(rows[0]):
+        raise DataError(f"{path}: is not a table of texnet sweep")
+    if others := {row["exemplar"] for row in rows} - {exemplar}:
+        raise DataError(f"{path}: is the sweep of '{min(others)}', wanted that of '{exemplar}'")
+    chosen = {row["temperature"] for row in rows if row["chosen"] == "1"}
     if len(chosen) != 1:
         raise DataError(f"{path}: marks {len(chosen)} temperatures as chosen, wanted one")
     return float(chosen.pop())
