@@ -57,6 +57,12 @@ def between(text: str, name: str, content: str) -> str:
     return re.sub(pattern, lambda m: m[1] + content + m[2], text, flags=re.DOTALL)
 
 
+def short(cell: str) -> str:
+    """A number with three digits, large ones without a fraction."""
+    value = float(cell)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def texture_table(parts: dict[str, str], metrics: list[dict[str, str]]) -> str:
     """What the texture variants measure on each exemplar, over all seeds, as Markdown."""
     found = {(r["run"], r["exemplar"], r["metric"]): r for r in metrics if r["seed"] == "all"}
@@ -67,7 +73,7 @@ def texture_table(parts: dict[str, str], metrics: list[dict[str, str]]) -> str:
             cells = []
             for metric in SHOWN:
                 row = found[parts.get(role, role), exemplar, metric]
-                value, low, high = (f"{float(row[c]):.3g}" for c in ("value", "ci_low", "ci_high"))
+                value, low, high = (short(row[c]) for c in ("value", "ci_low", "ci_high"))
                 cells.append(f"{value} [{low}, {high}]" if low != high else value)
             lines.append(f"| {exemplar} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
