@@ -236,9 +236,9 @@ def test_configure_writes_every_run(capsys):
     textures = ("v1", "v1_bn", "v2", "v2_bn", "v2_plain", "v2_diverse", "gatys_texture")
     made += [f"{name}_berries_seed{seed}" for name in textures for seed in (0, 1)]
     roles = {f"results/{name}.json" for name in ("fig3", "textures", "sweep")}
-    files = {f"results/{name}/run.json" for name in made if "v2_diverse_b" not in name}
+    complete = {f"results/{name}/run.json" for name in made if "v2_diverse_b" not in name}
     asked = {f"results/{name}/asked.json" for name in made if "v2_diverse_b" in name}
-    assert set(written) == roles | files | asked and len(asked) == 2
+    assert set(written) == roles | complete | asked and len(asked) == 2
     assert config.read_run(Path("results/gatys_seed1/run.json")).evaluations == 8
     assert read_json(Path("results/fig3.json"))["batch"] == "stylenet_bn"
     # The same from JSON text, as Snakemake gives it.

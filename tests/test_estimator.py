@@ -117,8 +117,9 @@ def test_rows_are_errors_in_nats_and_the_length_of_eq_11(monkeypatch):
     errors = [r for r in found if r.metric == "entropy_error"]
     assert len(errors) == 2 * 2 * 3 * 2 and {r.unit for r in errors} == {"nats"}
     assert max(abs(r.value) for r in errors) < 0.5
-    longer = {(r.seed, r.content): r.value for r in found if r.metric == "printed_eq11"}
+    assert len({(r.seed, r.content) for r in errors}) == len(errors)
+    longer = {(r.seed, r.metric): r.value for r in found if r.unit == "ratio"}
     for seed in (0, 1):  # the distances in 12 dimensions are about 3 to 5 standard deviations
-        assert 0.2 < longer[seed, "d12_scale0.1"] < 0.6
-        assert 20 < longer[seed, "d12_scale10"] < 60
+        assert 0.2 < longer[seed, "printed_eq11_scale0.1"] < 0.6
+        assert 20 < longer[seed, "printed_eq11_scale10"] < 60
     assert rows([1]) == [r for r in found if r.seed == 1]

@@ -216,7 +216,7 @@ def test_an_exemplar_smaller_than_a_sample_is_refused(tmp_path, height, width, s
     write_image(path, torch.rand(3, height, width))
     wanted = rf"exemplar '.*small\.png': its shorter side has {short} pixels, samples have 48; use"
     with pytest.raises(DataError, match=wanted) as refused:
-        exemplar_must_cover(texture(exemplar=str(path), size=48).images)
+        exemplar_must_cover(config.Texture(str(path), exemplar_size=64, size=48))
     assert "\n" not in str(refused.value)
 
 
@@ -224,4 +224,4 @@ def test_an_exemplar_smaller_than_a_sample_is_refused(tmp_path, height, width, s
 def test_an_exemplar_as_large_as_a_sample_is_taken(tmp_path, height, width):
     path = tmp_path / "large.png"
     write_image(path, torch.rand(3, height, width))
-    exemplar_must_cover(texture(exemplar=str(path), size=48).images)
+    exemplar_must_cover(config.Texture(str(path), exemplar_size=64, size=48))

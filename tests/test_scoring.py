@@ -26,6 +26,7 @@ METRICS = {
     "vendi",
     "neighbour_entropy",
     "spotting",
+    "low_pass_share",
 }
 SHARED = {
     "seed": 0,

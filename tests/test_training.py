@@ -182,9 +182,9 @@ def test_nan_stops_names_term_and_iteration_and_keeps_the_checkpoint(tmp_path, m
     original = training.Objective.forward
     calls = 0
 
-    def poisoned(self, images, targets):
+    def poisoned(self, images, targets, **options):
         nonlocal calls
-        terms = original(self, images, targets)
+        terms = original(self, images, targets, **options)
         calls += torch.is_grad_enabled()
         if calls == 5 and torch.is_grad_enabled():
             terms = dataclasses.replace(terms, content=terms.content * float("nan"))

@@ -182,7 +182,8 @@ def sample(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.model}: stylizes images; use texnet stylize")
     net.to(device)
     width, height = args.size or (run.images.size, run.images.size)
-    if run.generator.norm == "instance" and max(width, height) <= 32:
+    pyramid = not isinstance(net, TextureNetV2)
+    if pyramid and run.generator.norm == "instance" and max(width, height) <= 32:
         raise UsageError(
             f"--size {width}x{height}: with instance norm a TextureNetV1 needs a side of more than "
             "32 pixels, or its coarsest scale is one pixel"
@@ -195,7 +196,7 @@ def sample(args: argparse.Namespace) -> None:
         out = args.out / f"{run.name}_{number}.png"
         data.write_image(out, image)
         print(out)
-    if not isinstance(net, TextureNetV2) and (width % 32 or height % 32):
+    if pyramid and (width % 32 or height % 32):
         print("cropped from a multiple of 32: these do not tile", file=sys.stderr)
 
 
