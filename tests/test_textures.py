@@ -96,6 +96,7 @@ def test_parts_name_runs_and_sweep():
         ("figures__textures__collapsed_batch", "v2", "collapsed_batch has norm 'instance'"),
         ("figures__textures__gatys", "gatys", "figures.textures.gatys is 'gatys'; use one of gaty"),
         ("runs__v2", {}, "textures: two runs are named 'v2'"),
+        ("textures__runs__texture", {"optimiser": {}}, "'textures.runs.texture.generator' is m"),
         ("textures__exemplars", ["berries", "bn_berries.png"], "directory v1_bn_berries_seed0"),
         ("textures__runs__v2_plain__optimiser", {"iterations": 9}, "plain has another objective"),
         ("textures__runs__v2_bn__objective", {"style_weight": 7}, "collapsed_batch has another"),

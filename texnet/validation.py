@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,8 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from texnet.errors import UsageError
 
 Section = TypeVar("Section")
-# Which member of a union a value was held against: no part of the key.
-TAGS = ("[key]", "stylenet", "texturenet_v1", "texturenet_v2", "stylization", "texture")
+# Which member of a union a value was held against, by the union's key: no part of the key.
+TAGS = {
+    "generator": ("stylenet", "texturenet_v1", "texturenet_v2"),
+    "images": ("stylization", "texture"),
+}
 
 
 def parse(cls: type[Section], content: Mapping[str, Any], source: str) -> Section:
@@ -26,7 +30,9 @@ def parse(cls: type[Section], content: Mapping[str, Any], source: str) -> Sectio
 
 def explain(problem: Mapping[str, Any], cls: type) -> str:
     """One line for one of pydantic's errors: the key, what was found, what was wanted."""
-    key = ".".join(str(part) for part in problem["loc"] if part not in TAGS)
+    loc = [part for part in problem["loc"] if part != "[key]"]
+    named = [p for before, p in pairwise(["", *loc]) if p not in TAGS.get(before, ())]
+    key = ".".join(map(str, named))
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         classes = [schema(cls), *schema(cls).get("$defs", {}).values()]
         known = sorted({name for c in classes for name in c.get("properties", {})})
