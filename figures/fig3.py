@@ -1,12 +1,11 @@
 """Figure 3: the objective under training and finetuning, and the images at both ends."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from figures.style import COLOURS, WIDTH, band, curves, plt, save, show_image
-from texnet.artifacts import read_json, read_tensors
+from figures.style import COLOURS, WIDTH, arguments, band, curves, plt, save, show_image
+from texnet.artifacts import read_tensors
 from texnet.config import read_run
 from texnet.data import load_image, square, style_image
 
@@ -18,14 +17,10 @@ def smooth(curve: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="figure to write (.pdf; a .png goes beside it)")
-    parser.add_argument("--roles", type=Path, required=True, help="results/fig3.json")
-    args = parser.parse_args()
-    part = read_json(args.roles)
+    out, part, results = arguments(__doc__)
 
     def runs(role: str) -> list[Path]:
-        return [args.roles.parent / f"{part[role]}_seed{seed}" for seed in part["seeds"]]
+        return [results / f"{part[role]}_seed{seed}" for seed in part["seeds"]]
 
     panels = [["a"] * 3 + ["b"] * 3, list("ccddee"), list("ffgghh")]
     figure, axes = plt.subplot_mosaic(panels, figsize=(WIDTH, 0.98 * WIDTH), layout="constrained")
@@ -51,7 +46,7 @@ def main() -> None:
         pair, _ = read_tensors(runs(f"from_{role}")[0] / "images.safetensors")
         show_image(axes[before], pair[f"{shown}/start"], f"({before}) StyleNet {name}")
         show_image(axes[after], pair[f"{shown}/end"], f"({after}) finetuned from {name}")
-    save(figure, args.out)
+    save(figure, out)
 
 
 if __name__ == "__main__":

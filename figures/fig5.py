@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from statistics import fmean
 
 import matplotlib.pyplot as plt
 
-from figures.style import WIDTH, save, show_image
-from texnet.artifacts import read_json
+from figures.style import WIDTH, arguments, save, show_image
 from texnet.data import style_image
 from texnet.inputs import sample_group
 from texnet.runtime import prepare
@@ -34,12 +31,8 @@ def summary(rows: list[Row], exemplar: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="figure to write (.pdf; a .png goes beside it)")
-    parser.add_argument("--roles", type=Path, required=True, help="results/textures.json")
-    args = parser.parse_args()
+    out, part, results = arguments(__doc__)
     prepare()
-    part, results = read_json(args.roles), args.roles.parent
     exemplars, seed = part["exemplars"], part["seeds"][0]
 
     size = (WIDTH, 0.3 + 0.85 * len(exemplars))
@@ -57,10 +50,10 @@ def main() -> None:
             for j, image in enumerate(sample_group(net, run.images.size, 0)[:SHOWN]):
                 said = summary(rows, exemplar) if j == SHOWN // 2 else ""
                 show_image(axes[i, j], image, said)
-            show_image(
-                originals[i, 0], style_image(*run.images.reference), exemplar.replace("_", " ")
-            )
-    save(figure, args.out)
+            size = run.images.size  # a crop, so that all columns have one scale
+            crop = style_image(*run.images.reference)[:, :size, :size]
+            show_image(originals[i, 0], crop, exemplar.replace("_", " "))
+    save(figure, out)
 
 
 if __name__ == "__main__":

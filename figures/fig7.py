@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-from figures.style import COLOURS, WIDTH, save, show_image
-from texnet.artifacts import read_json
+from figures.style import COLOURS, WIDTH, arguments, save, show_image
 from texnet.inputs import sample_group
 from texnet.runtime import prepare
 from texnet.tables import read_table
@@ -23,19 +19,15 @@ CURVES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="figure to write (.pdf; a .png goes beside it)")
-    parser.add_argument("--roles", type=Path, required=True, help="results/textures.json")
-    args = parser.parse_args()
+    out, part, results = arguments(__doc__)
     prepare()
-    part, results = read_json(args.roles), args.roles.parent
     exemplars, seed = part["exemplars"], part["sweep_seeds"][0]
 
     count = SHOWN * len(part["sweep"])
     figure, axes = plt.subplots(
         len(exemplars),
         count + 1,
-        figsize=(WIDTH, 0.35 + 0.95 * len(exemplars)),
+        figsize=(WIDTH, 0.35 + 0.85 * len(exemplars)),
         width_ratios=[*[1] * count, 2.6],
         layout="constrained",
         squeeze=False,
@@ -61,9 +53,10 @@ def main() -> None:
         row[-1].axhline(
             float(table[0]["spotting_limit"]), color=COLOURS["batch"], linestyle=":", linewidth=0.8
         )
-        row[-1].set(xscale="log", yscale="log", xlabel=f"T, {exemplar}")
+        row[-1].set(xscale="log", yscale="log", xlabel="T" * (exemplar == exemplars[-1]))
+        row[0].set_ylabel(exemplar.replace("_", " "))
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    save(figure, args.out)
+    save(figure, out)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -16,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from texnet.artifacts import write_bytes
+from texnet.artifacts import read_json, write_bytes
 from texnet.tables import read_table
 
 plt.style.use(Path(__file__).with_name("paper.mplstyle"))
@@ -24,6 +26,17 @@ plt.style.use(Path(__file__).with_name("paper.mplstyle"))
 WIDTH = 6.875
 """Text width of the paper, in inches."""
 COLOURS = {"instance": "#1b6ca8", "batch": "#c8553d", "noise": "#5b5b5b"}
+
+
+def arguments(description: str) -> tuple[Path, dict[str, Any], Path]:
+    """The command line of a figure: the file to write, the roles of the runs, results/."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("out", type=Path, help="figure to write (.pdf; a .png goes beside it)")
+    parser.add_argument(
+        "--roles", type=Path, required=True, help="JSON: which run plays which part"
+    )
+    args = parser.parse_args()
+    return args.out, read_json(args.roles), args.roles.parent
 
 
 def show_image(axes: Axes, image: ArrayLike, title: str) -> None:

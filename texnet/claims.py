@@ -60,7 +60,7 @@ def gather(
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{table}: not the history of a training ({error})") from error
         curves.setdefault(name, {})[int(seed)] = losses
-    settings = settings_of(read_parts(textures), read_json(roles))
+    settings = settings_of(read_parts(textures, {"sweep", "exemplars"}), read_json(roles))
     settings["chosen"] = {path.stem: chosen_temperature(path, path.stem) for path in sweeps}
     return Evidence(by_run(read_scores(scores)), curves, **settings)
 

@@ -221,8 +221,9 @@ def estimator(args: argparse.Namespace) -> None:
 
 def sweep(args: argparse.Namespace) -> None:
     from texnet import sweep, tables
+    from texnet.evidence import read_parts
 
-    settings = sweep.read_settings(args.settings)
+    settings = read_parts(args.settings, {"sweep", "spotting_limit"})
     found = sweep.sweep_table(settings, args.exemplar, tables.read_scores(args.scores))
     tables.write_table(args.out, sweep.COLUMNS, found)
     temperature = sweep.chosen_temperature(args.out, args.exemplar)

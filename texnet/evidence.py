@@ -186,14 +186,14 @@ def texture_ratio(above: str, below: str, metric: str) -> Callable[[Evidence], T
     )
 
 
-def read_parts(path: Path) -> dict[str, Any]:
-    """The content of ``results/textures.json``: which texture run plays which part.
+def read_parts(path: Path, keys: set[str]) -> dict[str, Any]:
+    """A JSON file of the workflow, such as ``results/textures.json``, that must hold ``keys``.
 
     Raises:
         MissingError, DataError: no such file; not that file.
     """
     parts = read_json(path)
-    if missing := {"sweep", "exemplars"} - set(parts):
+    if missing := keys - set(parts):
         raise DataError(f"{path}: has no key '{min(missing)}'; texnet configure writes this file")
     return parts
 

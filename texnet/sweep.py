@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from texnet import config
-from texnet.artifacts import read_json
 from texnet.errors import DataError
 from texnet.statistics import Interval, bootstrap
 from texnet.tables import Row, read_table
@@ -48,18 +47,6 @@ def largest_without_spots(spots: Mapping[float, float], limit: float) -> float:
             break
         chosen = temperature
     return chosen
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The content of ``results/sweep.json``: T of each run of the sweep, and the limit.
-
-    Raises:
-        MissingError, DataError: no such file; not that file.
-    """
-    settings = read_json(path)
-    if missing := {"sweep", "spotting_limit"} - set(settings):
-        raise DataError(f"{path}: has no key '{min(missing)}'; texnet configure writes this file")
-    return settings
 
 
 def sweep_table(settings: Mapping[str, Any], exemplar: str, rows: Sequence[Row]) -> list[tuple]:
