@@ -11,9 +11,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 all: $(VENV)/installed
 	snakemake --cores all all
-	@echo; echo "Figures: figures/fig3.pdf, fig5.pdf, fig7.pdf (and .png)"
-	@echo "Tables:  results/metrics.csv, results/claims.csv, results/sweep/"; echo
-	@cat results/claims.md
+	@echo; echo "Figures: figures/fig1.pdf to fig7.pdf (and .png)"
+	@echo "Tables:  figures/table_claims.html, figures/table_speed.html (and .md, .tex)"
+	@echo "Numbers: results/metrics.csv, results/claims.csv, results/sweep/, benchmarks/speed.csv"
+	@echo; cat figures/table_claims.md
 
 test: $(VENV)/installed
 	python -m pytest
@@ -44,4 +45,5 @@ schema: $(VENV)/installed
 	texnet schema --out workflow/schemas/config.schema.json
 
 clean:
-	rm -rf results logs benchmarks/*.tsv figures/*.pdf figures/*.png .snakemake
+	rm -rf results logs benchmarks/*.tsv benchmarks/speed.csv .snakemake
+	rm -f figures/*.pdf figures/*.png figures/table_*.html figures/table_*.md figures/table_*.tex

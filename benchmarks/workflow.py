@@ -45,7 +45,7 @@ def main() -> None:
     cores = str(os.cpu_count())
     rows: list[tuple[str, float, str]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        for target in ("fig3", "fig5", "fig7"):
+        for target in (f"fig{number}" for number in range(1, 8)):
             copy = Path(temporary) / target
             shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
             target = f"figures/{target}.pdf"

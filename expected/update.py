@@ -20,11 +20,11 @@ from texnet.tables import read_table
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = (
     "results/claims.csv",
-    "results/claims.md",
     "results/metrics.csv",
-    "figures/fig3.png",
-    "figures/fig5.png",
-    "figures/fig7.png",
+    "benchmarks/speed.csv",
+    "figures/table_claims.md",
+    "figures/table_speed.md",
+    *(f"figures/fig{number}.png" for number in range(1, 8)),
 )
 VARIANTS = {
     "collapsed": "TextureNetV2, lambda = 0",
@@ -80,7 +80,7 @@ def texture_table(parts: dict[str, str], metrics: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    scale = read_json(ROOT / "results" / "fig3.json")["scale"]
+    scale = read_json(ROOT / "results" / "stylization.json")["scale"]
     if scale != "embedded":
         raise SystemExit(f"results/ is of scale '{scale}'; run `make` for the embedded one first")
     target = ROOT / "expected" / "embedded"
@@ -95,7 +95,8 @@ def main() -> None:
     rows = [list(r2), ["---"] * len(r2), [f"{value:.2f}" for value in r2.values()]]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     readme = (ROOT / "README.md").read_text()
-    readme = between(readme, "claims", (target / "claims.md").read_text())
+    for name in ("claims", "speed"):
+        readme = between(readme, name, (target / f"table_{name}.md").read_text())
     parts = read_json(ROOT / "results" / "textures.json")
     readme = between(readme, "textures", texture_table(parts, read_table(target / "metrics.csv")))
     write_text(ROOT / "README.md", between(readme, "r2", table))

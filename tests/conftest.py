@@ -1,5 +1,47 @@
-"""One thread for every test: the machine may be shared, and sums keep their order."""
+"""One thread for every test, commands in this environment, and the tiny project made once."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 
+# The machine may be shared, and sums keep their order.
 torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+TINY = ("--configfile", "config/tiny.yaml")
+
+
+def call(*arguments, cwd=ROOT, **env):
+    """Run a command of this environment; returns the finished process with its output as text."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [str(a) for a in arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(cwd)} | env,
+    )
+
+
+def snakemake(*arguments, cwd=ROOT):
+    return call("snakemake", *arguments, cwd=cwd)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the project in which the tiny DAG has been made; who changes it, restores it."""
+    copy = tmp_path_factory.mktemp("project") / "texnet clone"
+    ignore = shutil.ignore_patterns(
+        ".venv", ".git", ".snakemake", "results", "logs", "*.pdf", "*.png", "__pycache__", "*.tsv",
+        "table_*.html", "table_*.md", "table_*.tex", "speed.csv", "report.html",
+    )  # fmt: skip
+    shutil.copytree(ROOT, copy, ignore=ignore)
+    done = snakemake("--cores", 2, "all", *TINY, cwd=copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return copy

@@ -18,7 +18,8 @@ from texnet.validation import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = ("configure", "schema", "train", "optimize", "stylize", "sample", "score", "references",
-         "estimator", "sweep", "temper", "metrics", "claims", "distill", "exemplar")  # fmt: skip
+         "speed", "estimator", "sweep", "temper", "metrics", "claims", "distill",
+         "exemplar")  # fmt: skip
 RUN = {
     "name": "net",
     "seed": 0,
@@ -60,7 +61,9 @@ def changed(content, **sections):
 @pytest.fixture
 def model():
     run = config.parse(config.Training, RUN, "test")
-    training.save_generator(Path("net.safetensors"), generators.build(run.generator, 0, 16), run)
+    training.save_generator(
+        Path("net.safetensors"), generators.build(run.generator, 0, run.images), run
+    )
     return "net.safetensors"
 
 
@@ -230,17 +233,23 @@ def test_configure_writes_every_run(capsys):
     files = f"{ROOT}/config/config.yaml,{ROOT}/config/tiny.yaml"
     assert call(capsys, "configure", files, "-o", "results")[0] == 0
     written = sorted(str(p) for p in Path("results").rglob("*") if p.is_file())
-    names = ("finetune_bn", "finetune_in", "gatys", "stylenet_bn", "stylenet_in")
+    nets = ("in", "bn", "lrn_first", "in_first", "noise", "diverse")
+    names = [f"stylenet_{net}" for net in nets] + ["pyramid_in", "pyramid_bn", "pyramid_bn_few"]
+    names += ["skip_in", "skip_bn", "finetune_bn", "finetune_in", "gatys"]
     made = [f"{name}_seed{seed}" for name in names for seed in (0, 1)]
+    made += ["gatys_larger_seed0", "gatys_largest_seed0"]
     made += [f"v2_diverse_{t}_berries_seed100" for t in ("T4", "T16", "T50", "T200")]
     textures = ("v1", "v1_bn", "v2", "v2_bn", "v2_plain", "v2_diverse", "gatys_texture")
     made += [f"{name}_berries_seed{seed}" for name in textures for seed in (0, 1)]
-    roles = {f"results/{name}.json" for name in ("fig3", "textures", "sweep")}
+    roles = {f"results/{name}.json" for name in ("stylization", "textures", "sweep", "speed")}
     complete = {f"results/{name}/run.json" for name in made if "v2_diverse_b" not in name}
     asked = {f"results/{name}/asked.json" for name in made if "v2_diverse_b" in name}
     assert set(written) == roles | complete | asked and len(asked) == 2
     assert config.read_run(Path("results/gatys_seed1/run.json")).evaluations == 8
-    assert read_json(Path("results/fig3.json"))["batch"] == "stylenet_bn"
+    parts = read_json(Path("results/stylization.json"))
+    assert parts["batch"] == "stylenet_bn" and parts["optimised_at"]["largest"] == 96
+    models = read_json(Path("results/speed.json"))["models"].values()
+    assert set(models) <= {f"results/{name}/model.safetensors" for name in made}
     # The same from JSON text, as Snakemake gives it.
     text = json.dumps(commands._mapping(files))
     assert call(capsys, "configure", text, "-o", "again")[0] == 0
@@ -358,6 +367,11 @@ def test_train_then_optimize_then_score(capsys):
     code, _, err = call(capsys, "score", "net_seed0", "tuned_seed0/", "-o", "scores.csv")
     assert code == 0, err
     assert call(capsys, "metrics", "scores.csv", "-o", "metrics.csv")[0] == 0
+    assert call(capsys, "score", "net_seed0", "--sizes", 20, 24, "-o", "sized.csv")[0] == 0
+    more = {row.metric for row in tables.read_scores([Path("sized.csv")])}
+    more -= {row.metric for row in tables.read_scores([Path("scores.csv")])}
+    assert more == {f"{term}_{size}px" for term in ("objective", "texture") for size in (20, 24)}
+    refused(capsys, "score", "net_seed0", "--sizes", 8, "-o", "x.csv", says="'8' is not a whole")
     assert sorted(p.name for p in Path("net_seed0").iterdir()) == [
         "history.csv", "model.safetensors", "run.json", "samples.png"
     ]  # fmt: skip
@@ -420,7 +434,7 @@ def texture():
     """An untrained model of each texture network."""
     for name, content in (("v2", TEXTURE), ("v1", PYRAMID)):
         run = config.parse(config.Training, content, "test")
-        net = generators.build(run.generator, 0, 32)
+        net = generators.build(run.generator, 0, run.images)
         training.save_generator(Path(f"{name}.safetensors"), net, run)
 
 
@@ -567,7 +581,7 @@ def test_stylize_refuses(capsys, model, arguments, code, says):
 
 # Exemplars and tables
 
-CLAIMS = ("--roles", "roles.json", "--textures", "textures.json", "--scores", "s.csv",
+CLAIMS = ("--stylization", "parts.json", "--textures", "textures.json", "--scores", "s.csv",
           "--histories", "net_seed0", "-o", "c.csv")  # fmt: skip
 
 
@@ -586,8 +600,9 @@ def test_exemplar(capsys):
         (["metrics", "text.csv", "-o", "m.csv"], 65, "text.csv: not a score table"),
         (["metrics", "binary.csv", "-o", "m.csv"], 65, "binary.csv: is not a CSV table"),
         (["metrics", ".", "-o", "m.csv"], 66, "directory"),
-        (["claims", *CLAIMS, "--roles", "none.json"], 66, "none.json: no such file"),
-        (["claims", *CLAIMS, "--textures", "roles.json"], 65, "roles.json: has no key 'exemplars'"),
+        (["claims", *CLAIMS, "--stylization", "none.json"], 66, "none.json: no such file"),
+        (["claims", *CLAIMS, "--stylization", "textures.json"], 65, "has no key 'optimised_at'"),
+        (["claims", *CLAIMS, "--textures", "parts.json"], 65, "parts.json: has no key 'exemplars'"),
         (["claims", *CLAIMS, "--scores", "text.csv"], 65, "text.csv: not a score table"),
         (["claims", *CLAIMS, "--histories", "b_seed0"], 66, "b_seed0/history.csv"),
         (["claims", *CLAIMS, "--histories", "b"], 2, "b: is not named like a run"),
@@ -599,9 +614,38 @@ def test_exemplar(capsys):
 def test_tables_and_distillation_refuse(capsys, arguments, code, says):
     Path("text.csv").write_text("a,b\n1,2\n")
     Path("binary.csv").write_bytes(b"\x93\xff\xfe")
-    write_json(Path("roles.json"), {})
+    write_json(Path("parts.json"), {"optimised_at": {}, "sizes": []})
     write_json(Path("textures.json"), {"sweep": {}, "exemplars": []})
     Path("s.csv").write_text(",".join(tables.SCORE_COLUMNS) + "\n")
     write_text(Path("net_seed0/history.csv"), "iteration,loss\n1,2.5\n")
     write_text(Path("x_seed0/history.csv"), "iteration,loss\n1,\n")
     refused(capsys, *arguments, code=code, says=says)
+
+
+def test_claims_from_files(capsys):
+    """Two runs of two seeds: what they say is judged, the rest was not tested."""
+    write_json(Path("parts.json"), {
+        "scale": "tiny", "batch": "bn", "instance": "in", "optimised_at": {}, "sizes": [],
+    })  # fmt: skip
+    write_json(Path("textures.json"), {"sweep": {}, "exemplars": []})
+    for seed in (0, 1):
+        write_text(Path(f"bn_seed{seed}/history.csv"), "iteration,loss\n1,6\n2,3\n")
+        write_text(Path(f"in_seed{seed}/history.csv"), "iteration,loss\n1,2\n2,1\n")
+    names = ("objective", "objective_own_statistics", "texture", "content", "contrast_change",
+             "mode_difference", "batch_difference")  # fmt: skip
+    rows = [
+        tables.Row(run, "swirls", seed, "chelsea", name, value, "")
+        for run, value in (("bn", 6.0), ("in", 3.0)) for seed in (0, 1) for name in names
+    ]  # fmt: skip
+    tables.write_table(Path("s.csv"), tables.SCORE_COLUMNS, rows)
+    code, out, err = call(capsys, *("claims", *CLAIMS, "--histories", *Path().glob("*_seed?")))
+    assert (code, out, err) == (0, "", "")
+    found = tables.read_table(Path("c.csv"))
+    assert list(dict.fromkeys(row["id"] for row in found)) == [f"C{i}" for i in range(1, 29)]
+    trained, last, reached, heldout = [row for row in found if row["id"] == "C1"][:4]
+    assert [float(row["value"]) for row in (trained, last, heldout)] == pytest.approx([3, 3, 2])
+    assert float(reached["value"]) == 2  # iterations to an objective of 3
+    assert {row["verdict"] for row in (trained, last, reached, heldout)} == {"supported"}
+    assert trained["runs"] == "bn in" and heldout["n"] == "2"
+    gaps = [row for row in found if row["id"] in ("C2", "C3", "C5", "C15", "C20", "C25")]
+    assert {row["verdict"] for row in gaps} == {"not tested"} and gaps[0]["value"] == ""

@@ -63,13 +63,28 @@ def test_committed_configurations(files):
     textures = made.textures
     each = len(textures.labels) * (len(textures.runs) + len(textures.baselines))
     swept = len(textures.labels) * len(textures.swept) * len(textures.sweep.seeds)
-    stylizations = len(made.runs) + len(made.baselines)
-    assert len(runs) == len(made.seeds) * (stylizations + each) + swept
+    entries = [*content["runs"].values(), *content["baselines"].values()]
+    stylizations = sum(len(entry.get("seeds", made.seeds)) for entry in entries)
+    assert len(runs) == stylizations + len(made.seeds) * each + swept
+    assert "gatys_larger_seed0" in runs and "gatys_larger_seed1" not in runs
     # The files may only change what they name.
     assert made.optimiser.lr == 0.003
-    assert made.optimiser.iterations == (6 if TINY in files else 250)
+    assert made.optimiser.iterations == (6 if TINY in files else 500)
     assert runs["stylenet_bn_seed1"].generator.norm == "batch"
     assert runs["finetune_bn_seed1"].start == "stylenet_bn"
+
+
+def test_the_tiny_configuration_has_every_run_and_each_is_short():
+    contents = [EXPERIMENT, _mapping(f"{FULL},{TINY}")]
+    embedded, tiny = (config.parse(Experiment, c, "configuration") for c in contents)
+    for names in ("runs", "baselines"):
+        assert list(getattr(tiny, names)) == list(getattr(embedded, names))
+        assert list(getattr(tiny.textures, names)) == list(getattr(embedded.textures, names))
+    assert tiny.figures == embedded.figures and tiny.textures.swept == embedded.textures.swept
+    for name, run in tiny.all_runs().items():
+        trained = isinstance(run, config.Training)
+        assert (run.optimiser.iterations if trained else run.evaluations) <= 8, name
+        assert not trained or (run.optimiser.batch, run.generator.width <= 4) == (2, True), name
 
 
 def test_later_files_win_key_by_key(tmp_path):
@@ -109,7 +124,7 @@ def test_bad_yaml(tmp_path, monkeypatch, content, text):
         ("runs__stylenet_in__generator__wdith", "'runs.stylenet_in.generator.wdith'.*'width'"),
         ("runs__stylenet_in__genrator", "'runs.stylenet_in.genrator'; did you mean 'generator'"),
         ("baselines__gatys__strat", "'baselines.gatys.strat'; did you mean 'start'"),
-        ("figures__fig3__instanec", "'figures.fig3.instanec'; did you mean 'instance'"),
+        ("figures__stylization__instanec", "'figures.stylization.instanec'; did you .*'instance'"),
         ("zzzzzzz", "unknown key 'zzzzzzz'; config/README.md lists the keys"),
     ],
 )
@@ -186,10 +201,29 @@ def test_unknown_keys_are_named_with_a_suggestion(key, text):
             {"style_weight": 0, "content_weight": 0},
             "baselines.gatys: .*nothing to minimise",
         ),
-        ("figures__fig3__batch", "bn", "figures.fig3.batch is 'bn'; use one of stylenet_in"),
-        ("figures__fig3__noise", "stylenet_in", "figures.fig3.noise is 'stylenet_in'; .*gatys"),
-        ("figures__fig3__content", "coffee", "figures.fig3.content is 'coffee'; .*chelsea"),
-        ("figures", {}, "key 'figures.fig3' is missing"),
+        ("figures__stylization__batch", "bn", "stylization.batch is 'bn'; use one of stylenet_in"),
+        ("figures__stylization__noise", "stylenet_in", "noise is 'stylenet_in'; .* gatys"),
+        ("figures__stylization__content", "coffee", "content is 'coffee'; .*chelsea"),
+        ("figures", {}, "key 'figures.stylization' is missing"),
+        ("sizes", [], r"'sizes' is \[\]; it should have at least 1 item"),
+        ("sizes", [8], "'sizes.0' is 8; it should be greater than or equal to 16"),
+        ("speed__sizes", 64, "'speed.sizes' is 64; it should be a list"),
+        ("speed__repetitions", 0, "'speed.repetitions' is 0; it should be greater than 0"),
+        ("speed__repetition", 1, "unknown key 'speed.repetition'; did you mean 'repetitions'"),
+        (
+            "runs__skip_in__generator",
+            {"name": "unet"},
+            "'runs.skip_in.generator' is .*texturenet_v1",
+        ),
+        ("runs__skip_in__generator", {"name": "texturenet_v2"}, "'runs.skip_in.generator' is "),
+        ("runs__skip_in__generator__blocks", 3, "unknown key 'runs.skip_in.generator.blocks'"),
+        (
+            "runs__pyramid_in__generator__norm",
+            "lrn_first",
+            "'runs.pyramid_in.generator.norm' is 'l",
+        ),
+        ("runs__pyramid_in__images__heldout_size", 32, "runs.pyramid_in: .*is 32; .*64 or more"),
+        ("runs__skip_in__seeds", [], r"'runs.skip_in.seeds' is \[\]; it should have at least 1"),
     ],
 )
 def test_bad_values_are_named(key, value, text):
@@ -220,6 +254,46 @@ def test_instance_norm_with_batch_1(norm):
     assert training(generator__norm=norm, optimiser__batch=1).optimiser.batch == 1
 
 
+TEXTURE = {"exemplar": "berries", "exemplar_size": 64, "size": 64}
+
+
+@pytest.mark.parametrize(
+    ("generator", "images", "says"),
+    [
+        ("texturenet_v2", {}, "'texturenet_v2'; these images need stylenet, skip or texturenet_v1"),
+        ("stylenet", TEXTURE, "generator.name is 'stylenet'; these images need a texture network"),
+        ("skip", TEXTURE, "generator.name is 'skip'; these images need a texture network"),
+    ],
+)
+def test_generators_that_cannot_make_the_images_are_refused(generator, images, says):
+    weight = 0 if images else 1
+    changes = {"images": images, "objective__content_weight": weight}
+    with pytest.raises(UsageError, match=says):
+        training(generator={"name": generator}, **changes)
+    allowed = ("texturenet_v1", "texturenet_v2") if images else ("stylenet", "skip")
+    for name in (*allowed, "texturenet_v1"):
+        assert training(generator={"name": name}, **changes).generator.name == name
+
+
+@pytest.mark.parametrize("name", ["skip", "stylenet"])
+def test_diversity_without_noise_is_refused(name):
+    changes = {"generator": {"name": name}, "objective__diversity_weight": 1}
+    with pytest.raises(UsageError, match=r"diversity_weight is 1 .* takes no noise: .* diversify"):
+        training(**changes)
+    assert training(**changes | {"objective__diversity_weight": 0}).generator.name == name
+    with_noise = {"name": "stylenet", "noise_channels": 3}
+    assert training(**changes | {"generator": with_noise}).objective.diversity_weight == 1
+    assert training(**changes | {"generator": {"name": "texturenet_v1"}})
+
+
+def test_the_number_of_crops():
+    assert training().images.crops is None
+    assert training(images__crops=64).images.crops == 64
+    for value in (0, -1, 1.5, True):
+        with pytest.raises(UsageError, match=f"'images.crops' is {value}"):
+            training(images__crops=value)
+
+
 @pytest.mark.parametrize("content", [[], None, 3, "x"])
 def test_no_mapping_at_all(content):
     with pytest.raises(UsageError, match=r"^run\.json: it should be a section with keys"):
@@ -235,34 +309,59 @@ def test_numbers_that_yaml_reads_as_strings():
 
 
 def test_overrides_change_their_run_alone():
-    before, after = experiment(), experiment(runs__stylenet_in__optimiser__lr=0.5)
+    # Nothing is compared with a run that plays no part, so it may differ in anything.
+    before, after = (
+        experiment(runs__alone={"optimiser": optimiser}) for optimiser in ({}, {"lr": 0.5})
+    )
     differ = {
         name
         for name, run in after.all_runs().items()
         if config.digest(run) != config.digest(before.all_runs()[name])
     }
-    assert differ == {f"stylenet_in_seed{seed}" for seed in before.seeds}
-    assert after.training("stylenet_in", 0).optimiser.lr == 0.5
+    assert differ == {f"alone_seed{seed}" for seed in before.seeds}
+    assert after.training("alone", 0).optimiser.lr == 0.5
     # What the override does not name stays that of the shared section.
-    assert after.training("stylenet_in", 0).optimiser.iterations == 250
+    assert after.training("alone", 0).optimiser.iterations == 500
     tuned = experiment(baselines__other={"objective": {"style_weight": 3}})
     assert tuned.optimisation("other", 0).objective.style_weight == 3
     assert tuned.optimisation("finetune_in", 0).objective.style_weight == 10
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"figures__fig3__instance": "stylenet_bn"}, "fig3.instance is a run with .* 'batch'"),
-        ({"figures__fig3__from_batch": "gatys"}, "from_batch starts from 'noise'"),
-        ({"figures__fig3__noise": "finetune_in"}, "noise starts from 'stylenet_in'"),
-        ({"baselines__gatys__objective__content_weight": 1}, "noise has another objective"),
-        ({"runs__stylenet_bn__images__heldout": ["coffee2.png"]}, "batch has another"),
-    ],
-)
-def test_figure_3_compares_like_with_like(changes, says):
-    with pytest.raises(UsageError, match=says):
-        experiment(**changes)
+def test_a_generator_of_another_network_takes_nothing_from_the_shared_section():
+    """Shared are keys of StyleNet: a width of 16, three blocks, bilinear upsampling."""
+    made = experiment(runs__alone={"generator": {"norm": "none"}})
+    assert made.training("alone", 0).generator == config.StyleNet(
+        norm="none", width=16, blocks=3, upsampling="bilinear"
+    )
+    for name, network in (("skip", config.SkipNet), ("texturenet_v1", config.TextureNetV1)):
+        alone = experiment(runs__alone={"generator": {"name": name}}).training("alone", 0)
+        assert alone.generator == network(name) and alone.optimiser == made.optimiser
+    by_name = experiment(runs__alone={"generator": {"name": "stylenet", "norm": "none"}})
+    assert by_name.training("alone", 0) == made.training("alone", 0)
+
+
+def test_seeds_of_an_entry():
+    made = experiment(
+        runs__alone={"seeds": [2, 0]}, baselines__tuned={"start": "alone", "seeds": [0]}
+    )
+    names = set(made.all_runs())
+    assert {n for n in names if n.startswith("alone")} == {"alone_seed0", "alone_seed2"}
+    assert {n for n in names if n.startswith("tuned")} == {"tuned_seed0"}
+    assert made.seeds_of("alone") == (2, 0) and made.seeds_of("stylenet_in") == (0, 1, 2)
+
+
+def test_settings_for_figures_claims_and_speed_name_runs_and_sizes():
+    made = experiment(speed__repetitions=7)
+    parts, speed = made.stylization_parts(), made.speed_settings()
+    assert parts["scale"] == "embedded" and parts["seeds"] == [0, 1, 2]
+    assert parts["lrn_first"] == "stylenet_lrn_first" and parts["uniform"] == "rocket"
+    assert parts["optimised_at"] == {"noise": 128, "larger": 192, "largest": 384}
+    assert parts["sizes"] == [64, 192, 384, 768]
+    assert speed["models"]["instance"] == "results/stylenet_in_seed0/model.safetensors"
+    assert set(speed["models"]) == {"instance", "batch", "noisy", "diverse"}
+    assert speed["gatys"] == "results/gatys_seed0/run.json"
+    assert (speed["repetitions"], speed["threads"], speed["device"]) == (7, 1, "cpu")
+    assert json.loads(json.dumps([parts, speed]))  # plain JSON types
 
 
 @pytest.mark.parametrize("name", ["stylenet_bn_seed2", "finetune_in_seed0"])
@@ -279,7 +378,7 @@ OTHER = {
     "name": "random",
     "norm": "batch",
     "upsampling": "bilinear",
-    "pool": "avg",
+    "pool": "max",
     "device": "cuda",
     "start": "net",
     "sha256": "0" * 64,
@@ -293,6 +392,7 @@ OTHER = {
     "diversity_distance": "features",
     "convention": "authors_code",
     "crop_scale": 0.7,
+    "crops": 64,
 }
 
 

@@ -339,6 +339,38 @@ def test_crops_are_a_function_of_seed_and_iteration(contents):
     assert not torch.equal(first[0][0], first[0][1])
 
 
+def distinct(draw, iterations):
+    """The different crops among the batches of some iterations."""
+    return {crop.numpy().tobytes() for i in iterations for crop in draw(i)}
+
+
+def test_a_fixed_number_of_crops(contents):
+    """Over many iterations each of them occurs, and no other."""
+    assert len(distinct(crops(contents, crops=7), range(60))) == 7
+    assert len(distinct(crops(contents, crops=1), range(5))) == 1
+    assert len(distinct(crops(contents, crops=None), range(60))) > 0.95 * 60 * 4
+    assert distinct(crops(contents, crops=7), range(60)) == distinct(
+        crops(contents, crops=7), range(100, 200)
+    )
+
+
+def test_fixed_crops_come_from_the_seed_alone(contents):
+    first = distinct(crops(contents, crops=7), range(60))
+    assert distinct(crops(contents, crops=7, batch=1), range(200)) == first
+    assert distinct(crops(contents, crops=5, batch=3), range(60)) < first  # the first five
+    assert not distinct(crops(contents, crops=7, seed=4), range(60)) & first
+    assert not distinct(crops(contents, crops=None), range(60)) & first
+
+
+def test_fixed_crops_are_drawn_as_a_function_of_the_iteration(contents):
+    whole = crops(contents, crops=7)
+    batches = [whole(i) for i in range(6)]
+    for i in (5, 0, 3):
+        assert torch.equal(crops(contents, crops=7)(i), batches[i])
+    assert any(not torch.equal(batch, batches[0]) for batch in batches[1:])
+    assert batches[0].shape == (4, 3, 16, 16)
+
+
 def test_crops_stay_in_the_range_of_their_images(contents):
     for i in range(8):
         batch = crops(contents[:1])(i)

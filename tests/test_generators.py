@@ -9,20 +9,12 @@ from torch import nn
 
 from texnet import config
 from texnet.errors import UsageError
-from texnet.generators import (
-    CrossChannelNorm,
-    StyleNet,
-    TextureNetV1,
-    TextureNetV2,
-    Wrap,
-    WrappedConv,
-    build,
-    initialise,
-    normalisation,
-)
+from texnet.generators import SkipNet, StyleNet, TextureNetV1, TextureNetV2, build, initialise
+from texnet.layers import CrossChannelNorm, Wrap, WrappedConv, normalisation
 
 NORMS = ("instance", "batch", "instance_first", "lrn_first", "none")
 PLAIN_NORMS = ("instance", "batch", "none")
+PHOTOGRAPHS = config.Images()
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +49,15 @@ def pyramid(norm="none", **kwargs):
 def vectors(norm="instance", size=16, width=8, latent=8):
     """A small TextureNetV2."""
     return lively(TextureNetV2(size, norm, width, latent))
+
+
+def skipping(norm="instance", width=3):
+    """A small SkipNet in float64."""
+    return lively(SkipNet(norm, width)).double()
+
+
+def texture(size):
+    return config.Texture("berries", exemplar_size=64, size=size)
 
 
 def noise_for(net, count, height, width):
@@ -166,7 +167,7 @@ def test_noise_channels_are_asked_for_and_used():
 
 def test_initial_weights_are_torch7s_and_come_from_the_seed():
     settings = config.StyleNet(width=8, blocks=2)
-    a, b, c = build(settings, 1, 16), build(settings, 1, 16), build(settings, 2, 16)
+    a, b, c = (build(settings, seed, PHOTOGRAPHS) for seed in (1, 1, 2))
     state = torch.random.get_rng_state()
     for p, q in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(p, q)
@@ -419,7 +420,7 @@ def test_doubling_leaves_no_checkerboard():
                                       config.TextureNetV2("texturenet_v2", width=4, latent=8)],
                          ids=["v1", "v2"])  # fmt: skip
 def test_texture_networks_train_with_every_norm(settings, norm):
-    net = build(dataclasses.replace(settings, norm=norm), 0, 64).train()
+    net = build(dataclasses.replace(settings, norm=norm), 0, texture(64)).train()
     image = net(None, noise_for(net, 2, 64, 64))
     assert image.shape == (2, 3, 64, 64)
     found = {type(layer) for layer in of_type(net, nn.InstanceNorm2d | nn.BatchNorm2d)}
@@ -432,12 +433,113 @@ def test_texture_networks_train_with_every_norm(settings, norm):
 
 def test_texture_networks_follow_their_settings_and_seed():
     settings = config.TextureNetV2("texturenet_v2", norm="batch", width=4, latent=8)
-    a, b, c = (build(settings, seed, 16) for seed in (1, 1, 2))
+    a, b, c = (build(settings, seed, texture(16)) for seed in (1, 1, 2))
     assert (a.size, a.latent) == (16, 8)
     for p, q in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(p, q)
     weights = a.full[0].weight
     assert not torch.equal(weights, c.full[0].weight)
     assert 0.9 / 8**0.5 < weights.abs().max() <= 1 / 8**0.5  # Torch7's nn.Linear
-    net = build(config.TextureNetV1("texturenet_v1", width=3, noise_channels=1), 0, 64)
+    net = build(config.TextureNetV1("texturenet_v1", width=3, noise_channels=1), 0, texture(64))
     assert net.noise_channels == 1 and net.last.in_channels == 6 * 3 and not net.content
+
+
+def test_pyramid_of_photographs_is_the_one_that_takes_content():
+    net = build(config.TextureNetV1("texturenet_v1"), 0, PHOTOGRAPHS)
+    assert sum(p.numel() for p in net.parameters()) == 118_211
+    net = build(config.TextureNetV1("texturenet_v1"), 0, texture(64))
+    assert sum(p.numel() for p in net.parameters()) == 116_915
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 70), (40, 129), (1, 50)])
+def test_pyramid_stylizes_any_size(size):
+    settings = config.TextureNetV1("texturenet_v1", width=2)
+    net = lively(build(settings, 0, PHOTOGRAPHS)).double().eval()
+    content = torch.rand(2, 3, *size, dtype=torch.float64)
+    noise = noise_for(net, 2, *size)
+    image = net(content, noise)
+    assert image.shape == content.shape and image.dtype == torch.float64
+    assert (net(1 - content, noise) - image).abs().max() > 1e-3
+    assert (net(content, noise_for(net, 2, *size)) - image).abs().max() > 1e-3
+
+
+def test_parameters_of_the_skip_network():
+    """Every convolution as (side, before, after), from the docstring; norms have two numbers."""
+    skips = [(1, 3, 4), (1, 32, 4), (1, 64, 4), (1, 128, 4)]
+    down = [(3, 3, 32), (3, 32, 32), (3, 32, 64), (3, 64, 64)]
+    down += [(3, 64, 128), (3, 128, 128), (3, 128, 128), (3, 128, 128)]
+    up = [(3, 132, 128), (1, 128, 128), (3, 132, 64), (1, 64, 64)]
+    up += [(3, 68, 32), (1, 32, 32), (3, 36, 16), (1, 16, 16)]
+    plain = sum(side**2 * a * b + b for side, a, b in [*skips, *down, *up, (1, 16, 3)])
+    norms = 2 * (sum(b for _, _, b in [*skips, *down, *up]) + 132 + 132 + 68 + 36)
+    for norm, expected in (("none", plain), ("instance", plain + norms), ("batch", plain + norms)):
+        assert sum(p.numel() for p in SkipNet(norm).parameters()) == expected
+    net = build(config.SkipNet("skip", norm="batch", width=2), 0, PHOTOGRAPHS)
+    assert isinstance(net, SkipNet) and net.last.in_channels == 2
+    assert of_type(net, nn.BatchNorm2d) and not of_type(net, nn.InstanceNorm2d)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (17, 16), (33, 50), (5, 64)])
+def test_skip_network_keeps_any_size(size):
+    net, x = skipping(), torch.rand(2, 3, *size, dtype=torch.float64)
+    image = net(x)
+    assert image.shape == x.shape and image.dtype == torch.float64 and image.isfinite().all()
+    rows = torch.arange(-(-size[0] // 16) * 16).clamp(max=size[0] - 1)
+    columns = torch.arange(-(-size[1] // 16) * 16).clamp(max=size[1] - 1)
+    padded = x[:, :, rows][..., columns]
+    torch.testing.assert_close(image, net(padded)[..., : size[0], : size[1]])
+
+
+@pytest.mark.parametrize("norm", PLAIN_NORMS)
+def test_skip_network_ties_images_together_by_batch_statistics_alone(norm):
+    net, x = skipping(norm).train(), torch.rand(3, 3, 32, 48, dtype=torch.float64)
+    changed = torch.cat([x[:1], torch.rand_like(x[1:])])
+    before, after = net(x), net(changed)
+    if norm == "batch":
+        assert (after[0] - before[0]).abs().max() > 1e-3
+        net.eval()
+        before, after = net(x), net(changed)
+    torch.testing.assert_close(after[0], before[0])
+    assert (after[1] - before[1]).abs().max() > 1e-2
+
+
+def test_skip_network_normalises_the_joined_channels():
+    """Skips come last of the channels and count as the doubled ones do."""
+    net, seen = skipping("batch").train(), []
+    for layer in of_type(net, nn.BatchNorm2d):
+        layer.reset_parameters()  # scale 1, bias 0
+    for up in net.up:
+        up[0].register_forward_hook(lambda module, given, out: seen.append((given[0], out)))
+    net(torch.rand(2, 3, 32, 32, dtype=torch.float64))
+    assert [given.shape[1:] for given, _ in seen] == [
+        (28, 4, 4), (28, 8, 8), (16, 16, 16), (10, 32, 32),
+    ]  # fmt: skip
+    for given, out in seen:
+        coarse = given[:, :-4]
+        doubled = coarse[..., ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3)
+        assert torch.equal(coarse, doubled) and not torch.equal(
+            given[:, -4:, ::2], given[:, -4:, 1::2]
+        )
+        torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(out.shape[1]).double())
+
+
+@pytest.mark.parametrize("norm", PLAIN_NORMS)
+def test_skip_network_trains_with_every_norm(norm):
+    net = skipping(norm).train()
+    net(torch.rand(2, 3, 32, 32, dtype=torch.float64)).square().mean().backward()
+    taken = []  # a norm takes away what the bias before it added
+    if norm != "none":
+        taken += [up[0].bias for up in net.up]
+        for layers in (*net.skips, *net.down, *net.up):
+            taken += [layer.bias for layer in of_type(layers, nn.Conv2d)]
+    for name, p in net.named_parameters():
+        assert p.grad.isfinite().all(), name
+        moved = bool(p.grad.abs().max() > 1e-9)
+        assert moved != any(p is bias for bias in taken), name
+
+
+def test_skip_network_takes_no_noise():
+    net = skipping()
+    assert net.noise_shapes(2, 32, 32) == [] and net.noise_channels == 0
+    with pytest.raises(ValueError, match="takes no noise"):
+        net(torch.rand(1, 3, 32, 32).double(), [torch.rand(1, 3, 32, 32)])

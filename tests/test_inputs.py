@@ -1,12 +1,17 @@
 """What generators are given: functions of (seed, iteration), one content for a diversity batch."""
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
 from texnet import config
 from texnet.data import load_image, write_image
 from texnet.errors import DataError
-from texnet.generators import StyleNet, TextureNetV1, TextureNetV2, initialise
+from texnet.experiment import Experiment
+from texnet.generators import StyleNet, TextureNetV1, TextureNetV2, build, initialise
 from texnet.inputs import (
     Inputs,
     NoiseStream,
@@ -17,6 +22,7 @@ from texnet.inputs import (
 )
 
 CPU = torch.device("cpu")
+FULL = Path(__file__).resolve().parents[1] / "config" / "config.yaml"
 NETS = {
     "stylenet": StyleNet(width=2, blocks=1, noise_channels=3),
     "texturenet_v1": TextureNetV1(width=2),
@@ -160,6 +166,16 @@ def test_a_texture_has_noise_and_no_content(name):
     assert same(noise, NoiseStream(NETS[name], 0)(4, 32, 32, 3))
 
 
+def test_a_training_on_a_fixed_number_of_crops_sees_no_others():
+    run = stylization()
+    few = dataclasses.replace(run, images=dataclasses.replace(run.images, crops=3))
+    for limited, seen in ((few, 3), (run, 6 * 4)):
+        inputs = Inputs(limited, NETS["stylenet"], CPU)
+        batches = torch.cat([inputs(iteration)[0] for iteration in range(1, 7)])
+        assert batches.shape == (24, 3, 32, 32)
+        assert len(batches.unique(dim=0)) == seen
+
+
 def test_a_diversity_batch_is_one_content_with_different_noise():
     inputs = Inputs(stylization(diversity_weight=1.0), NETS["stylenet"], CPU)
     seen = []
@@ -170,6 +186,21 @@ def test_a_diversity_batch_is_one_content_with_different_noise():
         assert noise.unique(dim=0).shape[0] == 4
         seen.append(content[0])
     assert torch.stack(seen).unique(dim=0).shape[0] == 4
+
+
+def test_the_committed_runs_of_figure_6():
+    """The run with the diversity term sees one photograph a batch, the one without sees four."""
+    made = config.parse(Experiment, yaml.safe_load(FULL.read_text()), "configuration")
+    parts = made.figures.stylization
+    for name, contents in ((parts.diverse, 1), (parts.noisy, 4)):
+        run = made.training(name, 0)
+        net = build(run.generator, run.seed, run.images)
+        content, (noise,) = Inputs(run, net, CPU)(1)
+        assert len(content) == len(noise) == 4
+        assert content.unique(dim=0).shape[0] == contents
+        assert noise.unique(dim=0).shape[0] == 4
+        with torch.no_grad():  # so that the samples differ even before training
+            assert net(content, noise=[noise]).unique(dim=0).shape[0] == 4
 
 
 def test_other_batches_are_of_different_contents():

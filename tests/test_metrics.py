@@ -6,18 +6,26 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
+from texnet import config
 from texnet.descriptors import load
 from texnet.errors import UsageError
+from texnet.losses import Objective
 from texnet.metrics import (
+    contrast_change,
     contrast_removed,
+    deviation_over_noise,
     low_pass_share,
     neighbour_entropy,
     pairwise_features,
     pairwise_pixels,
     sliced_wasserstein,
     spotting,
+    texture_loss_by_layer,
+    texture_loss_of_halves,
+    uniform_region,
     vendi,
 )
 
@@ -223,3 +231,136 @@ def test_the_low_pass_share_is_blind_to_contrast():
     torch.testing.assert_close(low_pass_share(stronger), share, rtol=1e-3, atol=0)
     torch.testing.assert_close(spotting(stronger), 4 * spotting(mixed))
     assert (low_pass_share(ramp) > 0.9).all()
+
+
+def pointwise(images):
+    """A descriptor of two layers, five features at full and two at half size, without borders."""
+    mix = torch.tensor([[1, 2, 0], [0, -1, 1], [3, 0, 1], [1, 1, 1], [0, 0, 2]]).to(images)
+    fine = torch.einsum("fc,bchw->bfhw", mix, images)
+    return {"relu1_1": fine, "relu2_1": F.avg_pool2d(fine[:, :2], 2) ** 2}
+
+
+def objective_of(descriptor, style, layers=("relu1_1", "relu2_1")):
+    settings = config.Objective(style_layers=layers, style_weight=7.0, content_weight=0.0)
+    return Objective(settings, descriptor, style)
+
+
+def in_the_middle(row, column, height, width):
+    """Whether a position lies in the rectangle with sides of 1 / sqrt 2, its edges rounded."""
+    margins = (math.floor(side * (1 - math.sqrt(0.5)) / 2 + 0.5) for side in (height, width))
+    top, left = margins
+    return top <= row < height - top and left <= column < width - left
+
+
+def test_texture_loss_of_halves_against_a_loop_over_positions():
+    images, style = uniform(2, 3, 20, 28).double(), uniform(3, 24, 24, seed=1).double()
+    outer, inner = texture_loss_of_halves(objective_of(pointwise, style), images)
+    for half, found in ((True, inner), (False, outer)):
+        for image in range(2):
+            total = 0.0
+            for layer in ("relu1_1", "relu2_1"):
+                f = pointwise(images)[layer][image].numpy()
+                wanted = pointwise(style[None])[layer][0].flatten(1).numpy()
+                channels, height, width = f.shape
+                sums, positions = np.zeros((channels, channels)), 0
+                for y, x in itertools.product(range(height), range(width)):
+                    if in_the_middle(y, x, height, width) == half:
+                        sums += np.outer(f[:, y, x], f[:, y, x])
+                        positions += 1
+                target = wanted @ wanted.T / wanted.size
+                total += np.mean((sums / (channels * positions) - target) ** 2)
+            assert found[image].item() == pytest.approx(total, rel=1e-10)
+
+
+def test_where_nothing_changes_both_halves_have_the_whole_images_loss():
+    style = uniform(3, 16, 16, seed=1)
+    objective = objective_of(pointwise, style)
+    images = uniform(3, 3, 1, 1).expand(-1, -1, 32, 24)
+    whole = sum(texture_loss_by_layer(objective, images).values())
+    for half in texture_loss_of_halves(objective, images):
+        torch.testing.assert_close(half, whole)
+    # A border that is wrong shows in the outer half alone, a centre in the inner one.
+    bordered = F.pad(images[..., 2:-2, 2:-2], (2, 2, 2, 2), value=2.0)
+    outer, inner = texture_loss_of_halves(objective, bordered)
+    torch.testing.assert_close(inner, whole)
+    assert ((outer - whole).abs() > 0.01 * whole).all()
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (96, 96), (128, 128), (64, 96), (192, 128)])
+def test_the_inner_half_is_half_of_the_area_in_the_middle(shape):
+    """One lit pixel of one channel: its half has a loss of 1 / positions^2, the other of 0."""
+    height, width = shape
+    objective = objective_of(lambda x: {"relu1_1": x[:, :1]}, torch.zeros(3, 8, 8), ("relu1_1",))
+    lit = torch.zeros(height + width, 3, height, width)
+    for y in range(height):
+        lit[y, 0, y, width // 2] = 1
+    for x in range(width):
+        lit[height + x, 0, height // 2, x] = 1
+    outer, inner = texture_loss_of_halves(objective, lit)
+    assert ((outer > 0) != (inner > 0)).all()
+    area = inner.max().item() ** -0.5
+    assert area / (height * width) == pytest.approx(0.5, abs=0.03)
+    assert outer.max().item() ** -0.5 == pytest.approx(height * width - area)
+    rows, columns = inner[:height] > 0, inner[height:] > 0
+    assert rows.sum() * columns.sum() == round(area)
+    for inside in (rows, columns):
+        assert torch.equal(inside, inside.flip(0)) and not inside[0]
+        assert inside.int().diff().abs().sum() == 2  # one interval
+
+
+def test_contrast_change_has_a_closed_form():
+    images = torch.full((3, 3, 8, 8), 0.25)
+    images[..., 4:] = 0.75
+    changed = images.clone()
+    changed[1] += 0.1
+    changed[2, 0] -= 0.2  # one channel of three
+    numbers = 3 * 8 * 8
+    deviation = 0.25 * math.sqrt(numbers / (numbers - 1))
+    wanted = [0.0, 0.1 / deviation, 0.2 / math.sqrt(3) / deviation]
+    assert contrast_change(images, changed).tolist() == pytest.approx(wanted, rel=1e-4)
+    assert contrast_change(images, images).tolist() == [0, 0, 0]
+    # Of outputs as they are saved, here black and white; beyond them there is nothing to see.
+    beyond = 3 * images - 1
+    brighter = torch.where(beyond < 0, 0.1, 7.0)
+    wanted = 0.1 / math.sqrt(2) / (0.5 * math.sqrt(numbers / (numbers - 1)))
+    assert contrast_change(beyond, brighter).tolist() == pytest.approx([wanted] * 3, rel=1e-4)
+    # Outputs that follow the input: half the contrast moves a pixel by half its deviation.
+    x = 0.3 + 0.4 * uniform(1, 3, 32, 32)
+    faded = x.mean((2, 3), keepdim=True) + 0.5 * (x - x.mean((2, 3), keepdim=True))
+    assert contrast_change(x, faded).item() == pytest.approx(0.5, rel=0.01)
+
+
+def test_deviation_over_noise_has_a_closed_form():
+    """Samples 0, d, ..., 7 d: their standard deviation is d sqrt(6) (7 degrees of freedom)."""
+    steps = torch.tensor([0.02, 0.04, 0.0]).view(1, 3, 1, 1)
+    samples = 0.3 + torch.arange(8).view(8, 1, 1, 1) * steps.expand(8, 3, 4, 5).clone()
+    samples[..., 0, :] = 0.5
+    samples[..., 1, :] = torch.linspace(2, 9, 8).view(8, 1, 1)  # all white once saved
+    found = deviation_over_noise(samples)
+    assert found.shape == (4, 5)
+    torch.testing.assert_close(found[2:], torch.full((2, 5), math.sqrt(6) * 0.06 / 3))
+    assert found[:2].abs().max() < 1e-6
+    order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
+    torch.testing.assert_close(deviation_over_noise(samples[order]), found)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_uniform_region_is_the_flat_half(turned):
+    """Squares have 9 pixels, so that only those within 4 of the border see both halves."""
+    board = ((torch.arange(64)[:, None] + torch.arange(64)) % 2).float()
+    board[:, :32] = 0.5
+    image = (board.T if turned else board).expand(3, -1, -1)
+    region = uniform_region(image)
+    region = region.T if turned else region
+    assert region.shape == (64, 64) and region.dtype == torch.bool
+    assert region[:, :28].all() and not region[:, 36:].any()
+    assert region.float().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_uniform_region_is_blind_to_brightness_and_takes_smooth_shades():
+    """A ramp changes less over 9 pixels than a faint checkerboard upon it does."""
+    board = ((torch.arange(64)[:, None] + torch.arange(64)) % 2).float() - 0.5
+    image = torch.linspace(0.1, 0.9, 64).expand(3, 64, 64).clone()
+    image[:, :32] += 0.2 * board[:32]
+    region = uniform_region(image)
+    assert region[36:].all() and not region[:28].any()

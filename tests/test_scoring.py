@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,10 +10,11 @@ from texnet import config
 from texnet.artifacts import read_tensors, write_json
 from texnet.baselines import run_baseline
 from texnet.errors import DataError, UsageError
+from texnet.generators import build
 from texnet.inputs import sample_group
 from texnet.metrics import pairwise_pixels, spotting
 from texnet.scoring import TextureMeter, exemplar_crops, score, score_references
-from texnet.training import load_generator, objective_of, train
+from texnet.training import load_generator, objective_of, save_generator, train
 
 CPU = torch.device("cpu")
 METRICS = {
@@ -141,6 +143,34 @@ def test_a_missing_sample_is_named(finished, tmp_path):
     (tmp_path / "images.safetensors").write_bytes(samples)
     with pytest.raises(DataError, match="no sample '16/end'; optimise again"):
         score(tmp_path, CPU)
+
+
+def test_a_pyramid_is_measured_at_other_sizes_too(tmp_path):
+    """By one sample a size; a size that is no multiple of 32 is cropped."""
+    pyramid = config.TextureNetV1("texturenet_v1", norm="none", width=2)
+    run = dataclasses.replace(NETWORK, generator=pyramid)
+    net = build(pyramid, 0, run.images)
+    save_generator(tmp_path / "model.safetensors", net, run)
+    write_json(tmp_path / "run.json", config.to_json(run))
+    plain, rows = score(tmp_path, CPU), score(tmp_path, CPU, sizes=[32, 80])
+    assert rows[: len(plain)] == plain and len(plain) == 2 * len(METRICS)
+    texture = objective_of(run, CPU).texture
+    descriptor = objective_of(run, CPU).descriptor
+    for row, size, padded in zip(rows[len(plain) :], (32, 80), (32, 96), strict=True):
+        assert row[:5] == ("net", "pebbles", 0, "group0", f"texture_{size}px")
+        rng = np.random.Generator(np.random.Philox(key=[2**31, 2**62]))  # the first held-out one
+        sides = [padded // ratio for ratio in (32, 16, 8, 4, 2, 1)]
+        noise = [torch.from_numpy(rng.random((1, 3, s, s), dtype=np.float32)) for s in sides]
+        with torch.no_grad():
+            image = net(None, noise)[..., :size, :size]
+            assert row.value == pytest.approx(texture(descriptor(image)).item(), rel=1e-5)
+
+
+def test_other_sizes_are_of_generators_that_make_them(finished):
+    network, baseline = finished
+    with pytest.raises(UsageError, match="this TextureNetV2 makes 32x32 images, not 48x48"):
+        score(network, CPU, sizes=[48])
+    assert score(baseline, CPU, sizes=[48]) == score(baseline, CPU)
 
 
 def test_the_exemplar_itself_has_no_loss_and_spots_as_itself():

@@ -48,6 +48,7 @@ def run(**changes):
     return config.parse(config.Training, settings, "test")
 
 
+SKIP = {"name": "skip", "norm": "batch", "width": 2}
 V1 = {"name": "texturenet_v1", "width": 2}
 V2 = {"name": "texturenet_v2", "width": 4, "latent": 8}
 
@@ -117,6 +118,26 @@ def test_interrupted_and_resumed_is_never_interrupted(tmp_path, norm, stop):
     assert sha256(whole) == sha256(broken)
     losses = [[row["loss"] for row in history(out)] for out in (whole, broken)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", ["skip", "texturenet_v1"])
+def test_other_stylizers_train_resume_and_carry_their_run(tmp_path, name):
+    """On a fixed number of crops: whole and interrupted, to the same bytes."""
+    described = config.to_json(run(images={"size": 32, "heldout_size": 40, "crops": 3}))
+    described["generator"] = {"skip": SKIP, "texturenet_v1": V1}[name]
+    r = config.parse(config.Training, described, "test")
+    whole, broken = tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors"
+    train(r, whole, CPU)
+    with pytest.raises(Stopped):
+        train(r, broken, CPU, stop_at(4))
+    train(r, broken, CPU)
+    assert sha256(whole) == sha256(broken)
+    assert [row["loss"] for row in history(whole)] == [row["loss"] for row in history(broken)]
+    net, found = load_generator(whole)
+    assert found == r and not net.training
+    content = torch.rand(1, 3, 40, 50)
+    noise = [torch.rand(shape) for shape in net.noise_shapes(1, 40, 50)]
+    assert net(content, noise).shape == content.shape
 
 
 class Stopped(Exception):

@@ -101,8 +101,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--out", type=Path, required=True, help="folder of the results (PNG)")
     p.add_argument("--size", type=whole(16, 8000), help="longer side in pixels (default: kept)")
     p.add_argument(
-        "--seed", type=whole(0), default=0, help="of the noise, where the generator takes any"
+        "-n",
+        "--count",
+        type=whole(1, 10_000),
+        default=1,
+        help="samples of each image, where the generator takes noise (default 1)",
     )
+    p.add_argument("--seed", type=whole(0), help="of that noise (default 0)")
     computing(p, threads=True)
 
     p = verb(commands.sample, "make textures", "model.safetensors -n 8 --size 512x256 -o out")
@@ -120,6 +125,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("runs", type=Path, nargs="+", help="directories of finished runs")
     p.add_argument("-o", "--out", type=Path, required=True)
+    p.add_argument(
+        "--sizes", type=whole(16, 8192), nargs="*", default=[], help="other sides to measure at"
+    )
     computing(p)
 
     p = verb(
@@ -131,6 +139,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=whole(0), nargs="+", default=[0], help="of the crops")
     p.add_argument("-o", "--out", type=Path, required=True)
     computing(p)
+
+    p = verb(
+        commands.speed,
+        "measure time and memory of generators and of optimisation",
+        "results/speed.json -o benchmarks/speed.csv",
+    )
+    p.add_argument("settings", type=Path, help="JSON of what is measured: see texnet/speed.py")
+    p.add_argument("-o", "--out", type=Path, required=True)
 
     p = verb(
         commands.estimator, "hold the entropy estimator against known entropies", "-o estimator.csv"
@@ -164,9 +180,9 @@ def parser() -> argparse.ArgumentParser:
     p = verb(
         commands.claims,
         "judge the paper's claims",
-        "--roles fig3.json --textures textures.json --scores A.csv --histories DIR",
+        "--stylization stylization.json --textures textures.json --scores A.csv --histories DIR",
     )
-    p.add_argument("--roles", type=Path, required=True, help="results/fig3.json")
+    p.add_argument("--stylization", type=Path, required=True, help="results/stylization.json")
     p.add_argument("--textures", type=Path, required=True, help="results/textures.json")
     p.add_argument("--sweeps", type=Path, nargs="*", default=[], help="tables of texnet sweep")
     p.add_argument("--scores", type=Path, nargs="+", required=True)

@@ -9,13 +9,12 @@ measures are, and contradicted if any of them is. Measures for information have 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from texnet import stylization_claims, texture_claims
-from texnet.artifacts import read_json
+from texnet import generator_claims, stylization_claims, texture_claims
 from texnet.errors import DataError, UsageError
-from texnet.evidence import Evidence, by_run, combine, read_parts, settings_of, verdict
+from texnet.evidence import Evidence, by_run, read_parts, settings_of, verdict
 from texnet.sweep import chosen_temperature
 from texnet.tables import read_scores, read_table
 
@@ -32,12 +31,15 @@ CLAIM_COLUMNS = (
     "verdict",
     "runs",
 )
-CLAIMS = {**stylization_claims.CLAIMS, **texture_claims.CLAIMS}
-MEASURES = (*stylization_claims.MEASURES, *texture_claims.MEASURES)
+_TABLES = (stylization_claims, generator_claims, texture_claims)
+_claims = {claim: said for table in _TABLES for claim, said in table.CLAIMS.items()}
+CLAIMS = dict(sorted(_claims.items(), key=lambda item: int(item[0][1:])))
+_measures = [measure for table in _TABLES for measure in table.MEASURES]
+MEASURES = tuple(sorted(_measures, key=lambda measure: int(measure.claim[1:])))
 
 
 def gather(
-    roles: Path,
+    stylization: Path,
     textures: Path,
     sweeps: Iterable[Path],
     scores: Iterable[Path],
@@ -60,7 +62,10 @@ def gather(
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{table}: not the history of a training ({error})") from error
         curves.setdefault(name, {})[int(seed)] = losses
-    settings = settings_of(read_parts(textures, {"sweep", "exemplars"}), read_json(roles))
+    settings = settings_of(
+        read_parts(textures, {"sweep", "exemplars"}),
+        read_parts(stylization, {"optimised_at", "sizes"}),
+    )
     settings["chosen"] = {path.stem: chosen_temperature(path, path.stem) for path in sweeps}
     return Evidence(by_run(read_scores(scores)), curves, **settings)
 
@@ -75,20 +80,3 @@ def judge(evidence: Evidence) -> list[tuple[object, ...]]:
         found = verdict(i, m.low, m.high)
         rows.append((m.claim, *CLAIMS[m.claim], m.measure, m.expected, *numbers, found, runs))
     return rows
-
-
-def markdown(rows: Sequence[Sequence[object]]) -> str:
-    """The claims as a Markdown table: each with its verdict, each measure with its numbers."""
-    lines = ["| claim | factor | expected | value [interval] | verdict |", "|---|---|---|---|---|"]
-    for claim, (text, where) in CLAIMS.items():
-        mine = [dict(zip(CLAIM_COLUMNS, row, strict=True)) for row in rows if row[0] == claim]
-        voting = {m.measure for m in MEASURES if m.votes and m.claim == claim}
-        whole = combine([m["verdict"] for m in mine if m["measure"] in voting])
-        lines.append(f"| **{claim}** {text} ({where}) | | | | **{whole}** |")
-        for m in mine:
-            value = ""
-            if m["value"] is not None:
-                value = f"{m['value']:.2f} [{m['ci_low']:.2f}, {m['ci_high']:.2f}], n = {m['n']}"
-            said = m["verdict"] if m["measure"] in voting else ""
-            lines.append(f"| | {m['measure']} | {m['expected']} | {value} | {said} |")
-    return "\n".join(lines) + "\n"

@@ -22,9 +22,14 @@ def configure(args: argparse.Namespace) -> None:
         # The runs whose T the sweep chooses get their run.json from texnet temper.
         asked = run.name == made.textures.sweep.run
         write_json(args.out / name / ("asked.json" if asked else "run.json"), config.to_json(run))
-    write_json(args.out / "fig3.json", made.figure3())
-    write_json(args.out / "textures.json", made.texture_parts())
-    write_json(args.out / "sweep.json", made.sweep_settings())
+    settings = {
+        "stylization": made.stylization_parts(),
+        "textures": made.texture_parts(),
+        "sweep": made.sweep_settings(),
+        "speed": made.speed_settings(),
+    }
+    for name, content in settings.items():
+        write_json(args.out / f"{name}.json", content)
 
 
 def _mapping(text: str) -> dict:
@@ -123,36 +128,32 @@ def optimize(args: argparse.Namespace) -> None:
 
 
 def stylize(args: argparse.Namespace) -> None:
-    import torch
-
-    from texnet import config, data, inputs, training
+    from texnet import apply, config, data, training
+    from texnet.artifacts import check_writable
 
     if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
     files = data.images_under([args.image]) if args.image.is_dir() else [args.image]
-    made: dict[Path, Path] = {}
-    for file in files:
-        out = args.out / f"{file.stem}.png"
-        if out in made:
-            raise UsageError(f"{made[out]} and {file} would both become {out}; rename one")
-        if out.exists() and file.exists() and out.samefile(file):
-            raise UsageError(f"{out}: would overwrite its input; choose another --out")
-        made[out] = file
+    made = apply.outputs(files, args.out, args.count)
+    check_writable(made[files[0]][0])
     device = _device(args.device or "auto", args.threads)
     net, run = training.load_generator(args.model)
     if isinstance(run.images, config.Texture):
         raise UsageError(f"{args.model}: makes textures, takes no image; use texnet sample")
-    net.to(device)
-    for out, file in made.items():
-        content = data.load_image(str(file))
-        if args.size:
-            content = data.fit(content, args.size)
-        content = content[None].to(device)
-        noise = inputs.NoiseStream(net, args.seed)(1, *content.shape[-2:], 0)
-        with torch.no_grad():
-            image = net(content, [z.to(device) for z in noise])[0]
-        data.write_image(out, image)
-        print(out)
+    apply.check_noise(net, args.model, args.seed, args.count)
+    check = apply.Checks(net.to(device), run)
+    # All images are looked at before the first is computed, and read again then: a folder may hold
+    # more than fits into memory.
+    warnings = []
+    for file in files:
+        warnings += check(file, *apply.content_image(file, args.size).shape[-2:])
+    for line in warnings:
+        print(line, file=sys.stderr)
+    for file, outs in made.items():
+        content = apply.content_image(file, args.size)
+        for number, out in enumerate(outs):
+            data.write_image(out, apply.stylized(net, content, args.seed or 0, number))
+            print(out)
 
 
 def score(args: argparse.Namespace) -> None:
@@ -164,7 +165,7 @@ def score(args: argparse.Namespace) -> None:
     for directory in args.runs:
         run = config.read_run(directory / "run.json")
         device = _device(args.device or run.device, run.threads)
-        rows += scoring.score(directory, device)
+        rows += scoring.score(directory, device, args.sizes)
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
 
 
@@ -211,6 +212,16 @@ def references(args: argparse.Namespace) -> None:
         device = _device(args.device or run.device, run.threads)
         rows += scoring.score_references(path, args.seeds, device)
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
+
+
+def speed(args: argparse.Namespace) -> None:
+    from texnet import speed, tables
+    from texnet.artifacts import check_writable
+
+    check_writable(args.out)
+    settings = speed.read_settings(args.settings)
+    device = _device(settings.device, settings.threads)
+    tables.write_table(args.out, tables.SCORE_COLUMNS, speed.measure(settings, device))
 
 
 def estimator(args: argparse.Namespace) -> None:
@@ -261,12 +272,10 @@ def metrics(args: argparse.Namespace) -> None:
 
 def claims(args: argparse.Namespace) -> None:
     from texnet import tables
-    from texnet.artifacts import write_text
-    from texnet.claims import CLAIM_COLUMNS, gather, judge, markdown
+    from texnet.claims import CLAIM_COLUMNS, gather, judge
 
-    rows = judge(gather(args.roles, args.textures, args.sweeps, args.scores, args.histories))
+    rows = judge(gather(args.stylization, args.textures, args.sweeps, args.scores, args.histories))
     tables.write_table(args.out, CLAIM_COLUMNS, rows)
-    write_text(args.out.with_suffix(".md"), markdown(rows))
 
 
 def distill(args: argparse.Namespace) -> None:

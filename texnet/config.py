@@ -70,8 +70,19 @@ class StyleNet:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SkipNet:
+    """An encoder and decoder with skips, for stylization (authors' v1 branch, models/skip.lua)."""
+
+    name: Literal["skip"]
+    norm: PlainNorm = "instance"
+    """Normalisation: IN, BN, or none."""
+    width: Positive = 16
+    """Channels at full size; twice as many at each halving, 8 x width at most."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class TextureNetV1:
-    """The multi-scale pyramid (authors' v1 branch, models/pyramid.lua)."""
+    """The multi-scale pyramid, of textures or stylizations (authors' v1 branch, pyramid.lua)."""
 
     name: Literal["texturenet_v1"]
     norm: PlainNorm = "batch"
@@ -95,17 +106,19 @@ class TextureNetV2:
     """Length of z ~ N(0, I)."""
 
 
-def _named(value: Any) -> str:  # noqa: ANN401 (whatever the file holds)
-    named = value.get("name", "stylenet") if isinstance(value, dict) else value
-    return named if isinstance(named, str) else getattr(named, "name", "stylenet")
+def named(value: Any) -> str:  # noqa: ANN401 (whatever the file holds)
+    """The name of the network that a generator section describes: which member of a union."""
+    name = value.get("name", "stylenet") if isinstance(value, dict) else value
+    return name if isinstance(name, str) else getattr(name, "name", None) or "stylenet"
 
 
 TextureGenerator = Annotated[TextureNetV1 | TextureNetV2, Field(discriminator="name")]
 Generator = Annotated[
     Annotated[StyleNet, Tag("stylenet")]
+    | Annotated[SkipNet, Tag("skip")]
     | Annotated[TextureNetV1, Tag("texturenet_v1")]
     | Annotated[TextureNetV2, Tag("texturenet_v2")],
-    Discriminator(_named),
+    Discriminator(named),
 ]
 
 
@@ -172,6 +185,8 @@ class Images:
     """Side of a held-out image, in pixels."""
     crop_scale: Share = 0.5
     """Smallest training crop, as a share of the image's shorter side."""
+    crops: Positive | None = None
+    """How many different training crops there are; null draws a new one each time."""
     contents: Annotated[tuple[str, ...], Field(min_length=1)] = ("astronaut",)
     """Content images to train on."""
     heldout: Annotated[tuple[str, ...], Field(min_length=1)] = ("chelsea",)
@@ -194,6 +209,8 @@ class Images:
         return (self.style, *self.contents, *self.heldout)
 
 
+LARGEST_EVALUATION = 512
+"""Longest side at which the table of speed has the objective: its gradient keeps every map."""
 GROUP = 8
 """Samples among which diversity is measured; the measured samples come in groups of as many."""
 
@@ -274,14 +291,17 @@ class Training:
                 f"objective.diversity_weight is {self.objective.diversity_weight:g} and "
                 "optimiser.batch 1: a sample has no neighbour; use a batch of 2 or more"
             )
-        if self.objective.diversity_weight and isinstance(g, StyleNet) and not g.noise_channels:
+        if self.objective.diversity_weight and (
+            isinstance(g, SkipNet) or (isinstance(g, StyleNet) and not g.noise_channels)
+        ):
             raise ValueError(
-                f"objective.diversity_weight is {self.objective.diversity_weight:g} and "
-                "generator.noise_channels 0: without noise there is nothing to diversify"
+                f"objective.diversity_weight is {self.objective.diversity_weight:g} and the "
+                "generator takes no noise: there is nothing to diversify; set noise_channels to 3"
             )
         _check_task(self.images, self.objective)
-        if isinstance(self.images, Texture) == isinstance(g, StyleNet):
-            wanted = "a texture network" if isinstance(self.images, Texture) else "stylenet"
+        texture = isinstance(self.images, Texture)
+        if isinstance(g, StyleNet | SkipNet if texture else TextureNetV2):
+            wanted = "a texture network" if texture else "stylenet, skip or texturenet_v1"
             raise ValueError(f"generator.name is '{g.name}'; these images need {wanted}")
         size = self.images.size
         if isinstance(g, TextureNetV2) and (size < 8 or size & (size - 1)):
@@ -295,11 +315,15 @@ class Training:
                 f"images.size is {size}; texturenet_v1 trains at multiples of 32 (samples may "
                 f"have any size): use {max(32, size - size % 32)} or {size + -size % 32}"
             )
-        if isinstance(g, TextureNetV1) and g.norm == "instance" and size < 64:
-            raise ValueError(
-                f"images.size is {size}; texturenet_v1 with norm 'instance' needs 64 or more: "
-                "its coarsest scale has one pixel, of which instance norm leaves nothing"
-            )
+        coarsest = {TextureNetV1: 32, SkipNet: 16}.get(type(g), 1)
+        for key in ("size", "heldout_size"):
+            side = getattr(self.images, key, 2 * coarsest)
+            # Batch norm meets single images, and then its own statistics, in measuring alone.
+            if g.norm in ("instance", "batch")[: 1 + (key != "size")] and side <= coarsest > 1:
+                raise ValueError(
+                    f"images.{key} is {side}; {g.name} with norm '{g.norm}' needs {2 * coarsest} "
+                    "or more: its coarsest scale has one pixel, of which nothing would be left"
+                )
 
 
 @dataclass(frozen=True, config=STRICT)

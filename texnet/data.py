@@ -28,6 +28,7 @@ FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 EXEMPLAR_SIZE = 512
+FIXED_CROPS = 2**61  # keeps the key of crops that are drawn once apart from those of iterations
 
 # Photographs installed with scikit-image and scikit-learn (licences: data/README.md).
 _SKIMAGE, _SKLEARN = "skimage/data", "sklearn/datasets/images"
@@ -193,19 +194,32 @@ class ContentCrops:
         batch: crops in a batch.
         seed: key of the generator.
         scale: smallest crop, as a fraction of the image's shorter side.
+        crops: how many different crops there are, drawn with replacement; None for no limit.
     """
 
     def __init__(
-        self, images: Sequence[Tensor], size: int, batch: int, seed: int, scale: float = 0.5
+        self,
+        images: Sequence[Tensor],
+        size: int,
+        batch: int,
+        seed: int,
+        scale: float = 0.5,
+        crops: int | None = None,
     ) -> None:
         if not images:
             raise UsageError("no content images were given; name at least one in images.contents")
         self.images, self.size, self.batch = list(images), size, batch
         self.seed, self.scale = seed, scale
+        rng = np.random.Generator(np.random.Philox(key=[seed, FIXED_CROPS]))
+        self.fixed = [self._crop(rng) for _ in range(crops or 0)]
 
     def __call__(self, iteration: int) -> Tensor:
         """Batch number ``iteration``: (batch, 3, size, size)."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed, iteration]))
+        if self.fixed:
+            return torch.stack(
+                [self.fixed[i] for i in rng.integers(len(self.fixed), size=self.batch)]
+            )
         return torch.stack([self._crop(rng) for _ in range(self.batch)])
 
     def _crop(self, rng: np.random.Generator) -> Tensor:

@@ -36,6 +36,8 @@ class Evidence:
         sweep: T of the runs of the sweep, by run, ascending.
         exemplars: names of the texture exemplars.
         chosen: the T that the sweep chose, by exemplar.
+        optimised_at: side of the images of the stylization baselines, by role.
+        sizes: sides at which trained generators were measured besides.
     """
 
     scores: Mapping[tuple[str, str], Images]
@@ -44,6 +46,8 @@ class Evidence:
     sweep: Mapping[str, float] = field(default_factory=dict)
     exemplars: Sequence[str] = ()
     chosen: Mapping[str, float] = field(default_factory=dict)
+    optimised_at: Mapping[str, int] = field(default_factory=dict)
+    sizes: Sequence[int] = ()
 
     def of(self, role: str, metric: str) -> Images:
         """A metric of the run that plays ``role``, by seed and image."""
@@ -198,17 +202,26 @@ def read_parts(path: Path, keys: set[str]) -> dict[str, Any]:
     return parts
 
 
-def settings_of(parts: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of :class:`Evidence` from ``textures.json`` and the roles of figure 3."""
-    texts = {key: value for key, value in parts.items() if isinstance(value, str)}
+def settings_of(textures: Mapping[str, Any], stylization: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of :class:`Evidence` from ``textures.json`` and ``stylization.json``."""
+    both = [
+        {key: value for key, value in parts.items() if isinstance(value, str)}
+        for parts in (textures, stylization)
+    ]
+    # Both have a run with diversity term, and V1 with each norm.
+    shared = set(both[0]) & set(both[1]) - {"scale"}
+    stylizers = {f"stylized_{k}" if k in shared else k: v for k, v in both[1].items()}
     return {
         "roles": {
-            **roles,
-            **texts,
+            **both[0],
+            **stylizers,
             "crops": "crops",
             "estimator": "estimator",
-            "sweep": " ".join(parts["sweep"]),
+            "speed": "speed",
+            "sweep": " ".join(textures["sweep"]),
         },
-        "sweep": parts["sweep"],
-        "exemplars": parts["exemplars"],
+        "sweep": textures["sweep"],
+        "exemplars": textures["exemplars"],
+        "optimised_at": stylization["optimised_at"],
+        "sizes": stylization["sizes"],
     }

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 from pydantic.dataclasses import dataclass
 
 from texnet.config import (
+    LARGEST_EVALUATION,
     STRICT,
     Descriptor,
     Device,
@@ -16,12 +17,14 @@ from texnet.config import (
     Objective,
     Optimisation,
     Optimiser,
+    Pixels,
     Positive,
     Seed,
+    SkipNet,
     StyleNet,
     TextureNetV1,
-    TextureNetV2,
     Training,
+    named,
 )
 from texnet.overrides import (
     GeneratorChange,
@@ -30,18 +33,30 @@ from texnet.overrides import (
     OptimiserChange,
     merge,
 )
+from texnet.parts import Figures, check_stylization, check_textures
 from texnet.textures import Textures
 from texnet.validation import explain
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+StylizationGenerator = Annotated[
+    Annotated[GeneratorChange, Tag("stylenet")]
+    | Annotated[SkipNet, Tag("skip")]
+    | Annotated[TextureNetV1, Tag("texturenet_v1")],
+    Discriminator(named),
+]
 
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingEntry:
     """How one training departs from the shared sections."""
 
-    generator: GeneratorChange = Field(default_factory=GeneratorChange)
+    generator: StylizationGenerator = Field(default_factory=GeneratorChange)
+    """Keys of StyleNet to change; or another network, by its name."""
     objective: ObjectiveChange = Field(default_factory=ObjectiveChange)
     optimiser: OptimiserChange = Field(default_factory=OptimiserChange)
     images: ImagesChange = Field(default_factory=ImagesChange)
+    seeds: Seeds | None = None
+    """Some of the experiment's seeds; null for all of them."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -54,56 +69,27 @@ class BaselineEntry:
     """Evaluations of the objective (500 in Gatys' public code)."""
     objective: ObjectiveChange = Field(default_factory=ObjectiveChange)
     images: ImagesChange = Field(default_factory=ImagesChange)
+    seeds: Seeds | None = None
+    """Some of the experiment's seeds; null for all of them."""
 
 
 @dataclass(frozen=True, config=STRICT)
-class Figure3:
-    """Which runs play which part in figure 3."""
+class Speed:
+    """What the table of speed and memory measures."""
 
-    instance: Name
-    """Training with instance normalisation."""
-    batch: Name
-    """Training with batch normalisation."""
-    noise: Name
-    """Baseline that starts from noise."""
-    from_instance: Name
-    """Baseline that starts from the instance-norm generator."""
-    from_batch: Name
-    """Baseline that starts from the batch-norm generator."""
-    content: str
-    """The held-out image that is shown."""
+    sizes: Annotated[tuple[Pixels, ...], Field(min_length=1)] = (64, 128, 256, 512, 1024)
+    """Sides of the images that trained generators make."""
+    paper_sizes: Annotated[tuple[Pixels, ...], Field(min_length=1)] = (64, 128, 256)
+    """Sides for networks as large as the paper's."""
+    repetitions: Positive = 3
+    """How often each time is measured."""
 
-
-@dataclass(frozen=True, config=STRICT)
-class TextureParts:
-    """Which texture runs play which part in figures 5 and 7 and in their claims."""
-
-    pyramid: Name
-    """TextureNetV1 without diversity term."""
-    collapsed: Name
-    """TextureNetV2 without diversity term."""
-    diverse: Name
-    """TextureNetV2 with diversity term: the run of the sweep."""
-    gatys: Name
-    """Textures by optimisation."""
-    pyramid_batch: Name
-    """TextureNetV1 with batch normalisation."""
-    pyramid_instance: Name
-    """TextureNetV1 with instance normalisation."""
-    collapsed_batch: Name
-    """TextureNetV2 without diversity term, with batch normalisation."""
-    collapsed_instance: Name
-    """TextureNetV2 without diversity term, with instance normalisation."""
-    plain: Name
-    """As collapsed, without normalised gradients."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class Figures:
-    """The runs behind each figure and its claims."""
-
-    fig3: Figure3
-    textures: TextureParts
+    def __post_init__(self) -> None:
+        if min(self.sizes) > LARGEST_EVALUATION:
+            raise ValueError(
+                f"sizes are all over {LARGEST_EVALUATION}, up to which the objective is measured; "
+                "add a smaller one"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -112,7 +98,7 @@ class Experiment:
 
     scale: Name
     """Name of the scale, shown in tables and captions."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    seeds: Seeds
     """Every run is made once per seed."""
     runs: Annotated[dict[Name, TrainingEntry], Field(min_length=1)]
     """Generators to train."""
@@ -134,6 +120,10 @@ class Experiment:
     """Iterations between evaluations on the held-out images."""
     checkpoint_every: Positive = 500
     """Iterations between checkpoints."""
+    sizes: Annotated[tuple[Pixels, ...], Field(min_length=1)] = (256, 512, 1024)
+    """Sides of the images on which fully convolutional generators are measured besides (C22)."""
+    speed: Speed = Field(default_factory=Speed)
+    """The table of speed and memory."""
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
@@ -151,41 +141,70 @@ class Experiment:
                 kind = "runs" if name in self.runs else "baselines"
                 problem = explain(error.errors()[0], Experiment)
                 raise ValueError(f"{kind}.{name}: {problem}") from error
-        known = {"instance": self.runs, "batch": self.runs, "content": self.images.heldout}
-        for key, name in dataclasses.asdict(self.figures.fig3).items():
-            names = known.get(key, self.baselines)
-            if name not in names:
-                raise ValueError(f"figures.fig3.{key} is '{name}'; use one of {', '.join(names)}")
-        self._check_figure3()
+        self._check_seeds()
         self._check_textures()
+        runs = {name: make(name, self.seeds[0]) for name, make in self._makers().items()}
+        parts = self.figures.stylization
+        check_stylization(parts, runs)
+        self._check_sizes()
+        for key, name in dataclasses.asdict(parts).items():
+            if key in ("larger", "largest", "content", "uniform"):
+                continue
+            if set(self.seeds_of(name)) != set(self.seeds):
+                raise ValueError(f"figures.stylization.{key}: run '{name}' must have all seeds")
+        for key in ("larger", "largest"):
+            images = runs[getattr(parts, key)].images
+            size = images.heldout_size
+            if other := set(images.heldout) - set(runs[parts.noise].images.heldout):
+                raise ValueError(
+                    f"figures.stylization.{key} has images.heldout '{min(other)}', on which "
+                    "nothing else is measured"
+                )
+            if size not in self.sizes:
+                raise ValueError(
+                    f"figures.stylization.{key} has images.heldout_size {size}, which is not one "
+                    f"of sizes ({', '.join(map(str, self.sizes))}): nothing to compare with"
+                )
+        first = f"_{next(iter(self.textures.labels))}_seed{self.seeds[0]}"
+        textures = {
+            name.removesuffix(first): run
+            for name, run in self._texture_runs().items()
+            if name.endswith(first)
+        }
+        check_textures(self.figures.textures, textures, self.textures.sweep.run)
 
-    def _check_figure3(self) -> None:
-        """The parts are what their names say, and they are measured by one objective."""
-        part, seed = self.figures.fig3, self.seeds[0]
-        for key in ("instance", "batch"):
-            norm = self.training(getattr(part, key), seed).generator.norm
-            if norm != key:
-                raise ValueError(f"figures.fig3.{key} is a run with generator.norm '{norm}'")
-        starts = {"noise": "noise", "from_instance": part.instance, "from_batch": part.batch}
-        for key, start in starts.items():
-            found = self.baselines[getattr(part, key)].start
-            if found != start:
-                raise ValueError(f"figures.fig3.{key} starts from '{found}', wanted '{start}'")
-        measured = {}
-        for key in ("instance", "batch", *starts):
-            name = getattr(part, key)
-            run = self._makers()[name](name, seed)
-            i = run.images
-            measured[key] = (run.objective, i.style, i.style_size, i.heldout, i.heldout_size)
-        if other := [key for key in measured if measured[key] != measured["instance"]]:
+    def _check_seeds(self) -> None:
+        """Seeds of an entry are some of the experiment's, those of its start, and the first."""
+        for name, entry in {**self.runs, **self.baselines}.items():
+            kind = "runs" if name in self.runs else "baselines"
+            if len(set(self.seeds_of(name))) < len(self.seeds_of(name)):
+                raise ValueError(f"{kind}.{name}.seeds names a seed twice")
+            start = getattr(entry, "start", "noise")
+            known = self.seeds if start == "noise" else self.seeds_of(start)
+            if other := set(self.seeds_of(name)) - set(known):
+                raise ValueError(
+                    f"{kind}.{name}.seeds: {min(other)} is not one of {', '.join(map(str, known))}"
+                )
+            if self.seeds[0] not in self.seeds_of(name):
+                raise ValueError(
+                    f"{kind}.{name}.seeds lacks {self.seeds[0]}, the first of seeds, of which "
+                    "figures show pictures"
+                )
+
+    def _check_sizes(self) -> None:
+        """Sizes are told once, and large enough for the networks that are measured at them."""
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(f"sizes names a size twice: {', '.join(map(str, self.sizes))}")
+        pyramid = self.textures.runs.get(self.figures.textures.pyramid)
+        if pyramid and pyramid.generator.norm == "instance" and min(self.sizes) <= 32:
             raise ValueError(
-                f"figures.fig3.{other[0]} has another objective, style or held-out images than "
-                "figures.fig3.instance: their numbers would not compare"
+                f"sizes has {min(self.sizes)}; a texturenet_v1 with norm 'instance' needs more "
+                "than 32: its coarsest scale has one pixel"
             )
 
     def _check_textures(self) -> None:
-        """Names are unique, the sweep's seeds its own, and the parts are what they say."""
-        textures, parts = self.textures, self.figures.textures
+        """Names are unique, and the sweep's seeds its own."""
+        textures = self.textures
         names = [*self.runs, *self.baselines, *textures.names]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"textures: two runs are named '{twice[0]}'; rename one")
@@ -197,50 +216,10 @@ class Experiment:
             raise ValueError(f"textures: {explain(error.errors()[0], Experiment)}") from error
         if both := set(made) & {f"{n}_seed{s}" for n in self._makers() for s in self.seeds}:
             raise ValueError(f"textures: a run of runs has the directory {min(both)}; rename it")
-        first = f"{next(iter(textures.labels))}_seed{self.seeds[0]}"
-        measured = made.get(f"{parts.collapsed}_{first}")
-        if parts.diverse != textures.sweep.run:
-            raise ValueError(
-                f"figures.textures.diverse is '{parts.diverse}'; textures.sweep chooses the "
-                f"temperature of '{textures.sweep.run}'"
-            )
-        for key, name in dataclasses.asdict(parts).items():
-            known = textures.baselines if key == "gatys" else textures.runs
-            if name not in known:
-                raise ValueError(
-                    f"figures.textures.{key} is '{name}'; use one of {', '.join(known)}"
-                )
-            if key == "gatys":
-                continue
-            if measured is None:
-                raise ValueError(f"figures.textures.collapsed is '{parts.collapsed}', no run")
-            run = made[f"{name}_{first}"]
-            network = TextureNetV1 if key.startswith("pyramid") else TextureNetV2
-            if not isinstance(run.generator, network):
-                raise ValueError(f"figures.textures.{key} is a {run.generator.name}")
-            if bool(run.objective.diversity_weight) != (key == "diverse"):
-                weight = run.objective.diversity_weight
-                raise ValueError(f"figures.textures.{key} has diversity_weight {weight:g}")
-            if run.objective.normalise_gradients == (key == "plain"):
-                raise ValueError(
-                    f"figures.textures.{key} has normalise_gradients "
-                    f"{run.objective.normalise_gradients}"
-                )
-            if key.endswith(("_batch", "_instance")) and run.generator.norm not in key:
-                raise ValueError(f"figures.textures.{key} has norm '{run.generator.norm}'")
-            # What is compared differs in network, norm, learning rate and the terms above alone.
-            free = ("diversity_weight", "normalise_gradients")
-            free += ("temperature", "diversity_distance", "convention") if key == "diverse" else ()
-            fixed = dataclasses.replace(
-                run.objective, **{f: getattr(measured.objective, f) for f in free}
-            )
-            same = (run.optimiser.iterations, run.optimiser.batch)
-            wanted = (measured.optimiser.iterations, measured.optimiser.batch)
-            if fixed != measured.objective or same != wanted:
-                raise ValueError(
-                    f"figures.textures.{key} has another objective, batch or number of iterations "
-                    "than figures.textures.collapsed: their numbers would not compare"
-                )
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """The seeds of a stylization run."""
+        return ({**self.runs, **self.baselines})[name].seeds or self.seeds
 
     def texture_parts(self) -> dict[str, Any]:
         """The content of ``results/textures.json``: which texture run plays which part."""
@@ -258,17 +237,43 @@ class Experiment:
         limit = self.textures.sweep.spotting_limit
         return {"sweep": self.textures.swept, "spotting_limit": limit}
 
-    def figure3(self) -> dict[str, Any]:
-        """The content of ``results/fig3.json``: scale, seeds, and which run plays which part."""
-        parts = dataclasses.asdict(self.figures.fig3)
-        return {"scale": self.scale, "seeds": list(self.seeds), **parts}
+    def stylization_parts(self) -> dict[str, Any]:
+        """The content of ``results/stylization.json``: which stylization run plays which part."""
+        parts = self.figures.stylization
+        sizes = {
+            key: self.optimisation(getattr(parts, key), self.seeds[0]).images.heldout_size
+            for key in ("noise", "larger", "largest")
+        }
+        return {
+            "scale": self.scale,
+            "seeds": list(self.seeds),
+            **dataclasses.asdict(parts),
+            "optimised_at": sizes,
+            "sizes": list(self.sizes),
+        }
+
+    def speed_settings(self) -> dict[str, Any]:
+        """The content of ``results/speed.json``: all that the measurement of speed depends on."""
+        parts, seed = self.figures.stylization, self.seeds[0]
+        return {
+            "device": self.device,
+            "threads": self.threads,
+            **dataclasses.asdict(self.speed),
+            "models": {
+                key: f"results/{getattr(parts, key)}_seed{seed}/model.safetensors"
+                for key in ("instance", "batch", "noisy", "diverse")
+            },
+            "gatys": f"results/{parts.noise}_seed{seed}/run.json",
+        }
 
     def training(self, name: str, seed: int) -> Training:
         """The complete training ``name`` with ``seed``."""
         entry = self.runs[name]
         return Training(
             **self._shared(name, seed, entry),
-            generator=merge(self.generator, entry.generator),
+            generator=merge(self.generator, entry.generator)
+            if isinstance(entry.generator, GeneratorChange)
+            else entry.generator,
             optimiser=merge(self.optimiser, entry.optimiser),
             heldout_every=self.heldout_every,
             checkpoint_every=self.checkpoint_every,
@@ -295,7 +300,7 @@ class Experiment:
     def all_runs(self) -> dict[str, Training | Optimisation]:
         """Every run by its directory name, ``{name}_seed{seed}`` for stylization."""
         makers = self._makers().items()
-        made = {f"{n}_seed{s}": make(n, s) for n, make in makers for s in self.seeds}
+        made = {f"{n}_seed{s}": make(n, s) for n, make in makers for s in self.seeds_of(n)}
         return made | self._texture_runs()
 
     def _texture_runs(self) -> dict[str, Training | Optimisation]:

@@ -87,7 +87,8 @@ class Inputs:
         # Among other contents a neighbour is far away whatever the noise: a diversity batch is one
         # content image (authors' diversity branch, dataloader.lua; the paper does not say so).
         count = 1 if run.objective.diversity_weight else run.optimiser.batch
-        self.crops = ContentCrops(contents, run.images.size, count, run.seed, run.images.crop_scale)
+        i = run.images
+        self.crops = ContentCrops(contents, i.size, count, run.seed, i.crop_scale, i.crops)
         shown = heldout_images(run.images).to(device)
         self.heldout = shown, self._moved(self.noise(len(shown), *shown.shape[-2:], 0))
         self.sources = [*contents, shown]

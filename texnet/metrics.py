@@ -46,6 +46,51 @@ def texture_loss_by_layer(objective: Objective, images: Tensor) -> dict[str, Ten
     return objective.texture.by_layer(objective.descriptor(images))
 
 
+def texture_loss_of_halves(objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Unweighted texture loss of the outer and of the inner half of the area, each (B,).
+
+    The inner half is a centred rectangle of the image's proportions; Gram matrices are taken over
+    the positions of one half. A layer's map with a side under 3 has no halves: it counts whole.
+    """
+    features = objective.descriptor(images)
+    outer, inner = images.new_zeros(len(images)), images.new_zeros(len(images))
+    for layer in objective.texture.layers:
+        f = features[layer]
+        height, width = f.shape[-2:]
+        top, left = (max(1, round(side * (1 - 0.5**0.5) / 2)) for side in (height, width))
+        centre = torch.zeros((height, width), dtype=torch.bool, device=f.device)
+        centre[top : height - top, left : width - left] = True
+        halves = (~centre, centre) if centre.any() else (centre.logical_not(),) * 2
+        outer += objective.texture.of(layer, f[:, :, None, halves[0]])
+        inner += objective.texture.of(layer, f[:, :, None, halves[1]])
+    return outer, inner
+
+
+def contrast_change(images: Tensor, changed: Tensor) -> Tensor:
+    """How much a generator's output changes with its input's contrast: (B,).
+
+    Root mean squared difference of the outputs for content images and for the same at half their
+    contrast, over the standard deviation of the former; 0 where contrast is discarded.
+    """
+    return pixel_distance(images, changed) / (images.clamp(0, 1).std((1, 2, 3)) + 1e-6)
+
+
+def deviation_over_noise(samples: Tensor) -> Tensor:
+    """Standard deviation over samples (N, 3, H, W) of one content image, mean of RGB: (H, W)."""
+    return samples.clamp(0, 1).std(0, correction=1).mean(0)
+
+
+def uniform_region(content: Tensor) -> Tensor:
+    """Where a content image (3, H, W) is most uniform, half of its area: booleans (H, W).
+
+    Where the local standard deviation of luminance, over squares of an eighth of the shorter side,
+    is at most its median.
+    """
+    y = _luminance(content[None])
+    local = (low_pass(y.square()) - low_pass(y).square())[0, 0]
+    return local <= local.median()
+
+
 def sliced_wasserstein(features: Tensor, wanted: Tensor, seed: int = 0) -> Tensor:
     """Sliced Wasserstein-2 distance of feature distributions over positions: (B,).
 

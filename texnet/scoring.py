@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,20 @@ from texnet.artifacts import read_tensors
 from texnet.data import style_image
 from texnet.descriptors import LAYERS
 from texnet.errors import DataError, UsageError
-from texnet.inputs import NoiseStream, exemplar_must_cover, heldout_images, sample_group
+from texnet.inputs import HELDOUT_SEED, NoiseStream, exemplar_must_cover, sample_group
 from texnet.metrics import (
     contrast_removed,
-    feature_distance,
     low_pass_share,
     neighbour_entropy,
     pairwise_features,
     pairwise_pixels,
-    pixel_distance,
     quantile_distance,
     quantiles,
     spotting,
     texture_loss_by_layer,
     vendi,
 )
+from texnet.stylization_scoring import score_baseline, score_stylization
 from texnet.tables import Row
 from texnet.textures import label_of
 from texnet.training import load_generator, objective_of
@@ -41,67 +40,12 @@ CROPS = 2**31  # keeps the crops' draws apart from others of the same seed
 
 
 @torch.no_grad()
-def score_stylization(directory: Path, device: torch.device) -> list[Row]:
-    """Rows of one trained generator on its held-out images.
-
-    The generator is in evaluation mode: batch norm uses its running statistics (paper section 4).
-    """
-    net, run = load_generator(directory / "model.safetensors")
-    objective = objective_of(run, device)
-    contents = heldout_images(run.images).to(device)
-    noise = NoiseStream(net, run.seed)(len(contents), *contents.shape[-2:], 0)
-    images = net.to(device)(contents, [z.to(device) for z in noise])
-    terms = objective(images, objective.content_targets(contents), diversity=False)
-    values = {
-        "objective": terms.total,
-        "texture": terms.texture,
-        "content": terms.content,
-        **{f"texture_{k}": v for k, v in texture_loss_by_layer(objective, images).items()},
-    }
-    return _rows(run, run.images.heldout, values, "objective")
-
-
-@torch.no_grad()
-def score_baseline(directory: Path, device: torch.device) -> list[Row]:
-    """Rows of one baseline: objective at the start and at the end, and how far the image moved."""
-    run = config.read_run(directory / "run.json")
-    if not isinstance(run, config.Optimisation):
-        raise DataError(f"{directory}/run.json: is a training, wanted a baseline")
-    tensors, _ = read_tensors(directory / "images.safetensors")
-    names = run.images.heldout
-    try:
-        start = torch.stack([tensors[f"{n}/start"] for n in names]).to(device)
-        end = torch.stack([tensors[f"{n}/end"] for n in names]).to(device)
-    except KeyError as error:
-        raise DataError(
-            f"{directory}/images.safetensors: no image {error}; optimise again"
-        ) from error
-    objective = objective_of(run, device)
-    targets = objective.content_targets(heldout_images(run.images).to(device))
-    first, last = objective(start, targets), objective(end, targets)
-    rows = _rows(
-        run,
-        names,
-        {
-            "objective_start": first.total,
-            "objective": last.total,
-            "texture": last.texture,
-            "content": last.content,
-            **{f"texture_{k}": v for k, v in texture_loss_by_layer(objective, end).items()},
-        },
-        "objective",
-    )
-    rows += _rows(run, names, {"moved_pixels": pixel_distance(start, end)}, "RMS of [0,1]")
-    moved = feature_distance(objective.descriptor, start, end)
-    return rows + _rows(run, names, {"moved_features": moved}, "squared distance")
-
-
-@torch.no_grad()
-def score_texture(directory: Path, device: torch.device) -> list[Row]:
+def score_texture(directory: Path, device: torch.device, sizes: Iterable[int] = ()) -> list[Row]:
     """Rows of the samples of a texture: of a trained network, or optimised ones.
 
     Samples come in groups of 8, one row a group and metric: the groups are independent, so that
     intervals over them are honest for diversity too. All networks get the same held-out noise.
+    At each of ``sizes`` the texture loss of one sample is added (networks of any size alone).
     """
     run = config.read_run(directory / "run.json")
     count = run.images.samples // config.GROUP
@@ -119,7 +63,15 @@ def score_texture(directory: Path, device: torch.device) -> list[Row]:
             ) from error
         groups = list(samples.to(device).split(config.GROUP))
     meter = TextureMeter(run, device)
-    return [row for g, images in enumerate(groups) for row in meter(run.name, run.seed, g, images)]
+    rows = [row for g, images in enumerate(groups) for row in meter(run.name, run.seed, g, images)]
+    for size in sizes if isinstance(run, config.Training) else ():
+        noise = [z.to(device) for z in NoiseStream(net, HELDOUT_SEED)(1, size, size, 0)]
+        losses = texture_loss_by_layer(meter.objective, net(None, noise)[..., :size, :size])
+        value = float(sum(losses.values()))
+        rows.append(
+            Row(run.name, meter.label, run.seed, "group0", f"texture_{size}px", value, "loss")
+        )
+    return rows
 
 
 @torch.no_grad()
@@ -205,23 +157,17 @@ class TextureMeter:
         ]
 
 
-def score(directory: Path, device: torch.device) -> list[Row]:
-    """Rows of the run in ``directory``: a stylization, its baseline, or a texture."""
+def score(directory: Path, device: torch.device, sizes: Iterable[int] = ()) -> list[Row]:
+    """Rows of the run in ``directory``: a stylization, its baseline, or a texture.
+
+    Args:
+        directory: of a finished run.
+        device: where to compute.
+        sizes: sides at which a trained generator is measured besides.
+    """
     run = config.read_run(directory / "run.json")
     if isinstance(run.images, config.Texture):
-        return score_texture(directory, device)
-    kind = score_stylization if isinstance(run, config.Training) else score_baseline
-    return kind(directory, device)
-
-
-def _rows(
-    run: config.Training | config.Optimisation,
-    contents: Iterable[str],
-    values: Mapping[str, Tensor],
-    unit: str,
-) -> list[Row]:
-    return [
-        Row(run.name, run.images.style, run.seed, content, metric, float(value), unit)
-        for metric, vector in values.items()
-        for content, value in zip(contents, vector, strict=True)
-    ]
+        return score_texture(directory, device, sizes)
+    if isinstance(run, config.Training):
+        return score_stylization(directory, device, sizes)
+    return score_baseline(directory, device)

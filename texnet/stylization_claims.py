@@ -1,4 +1,4 @@
-"""Claims on stylization: figures 3 and 4 of the paper, C1 to C4."""
+"""Claims on stylization: figures 3 and 4 of the paper, C1 to C5."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from texnet.errors import DataError
-from texnet.evidence import Evidence, Images, Measure, Table, log_ratio, ratio
+from texnet.evidence import Evidence, Images, Measure, NotMade, Table, log_ratio, ratio
 
 
 def gap_to_best(evidence: Evidence, role: str) -> Images:
@@ -24,28 +24,52 @@ def gap_to_best(evidence: Evidence, role: str) -> Images:
 FLOOR = 0.01
 
 
-def gap_to_gatys(evidence: Evidence, role: str) -> Images:
+def gap_to_gatys(evidence: Evidence, role: str, metric: str = "objective") -> Images:
     """Objective above Gatys' result from noise, relative to it; at least 1 %, to have a ratio."""
     gatys = evidence.of("noise", "objective")
     return {
         seed: {c: max(value / gatys[seed][c] - 1, FLOOR) for c, value in images.items()}
-        for seed, images in evidence.of(role, "objective").items()
+        for seed, images in evidence.of(role, metric).items()
     }
 
 
-def _curves(evidence: Evidence) -> list[tuple[Sequence[float], Sequence[float]]]:
-    batch = evidence.curves(evidence.roles["batch"])
-    instance = evidence.curves(evidence.roles["instance"])
+def gap_at(evidence: Evidence, role: str, baseline: str) -> Images:
+    """The same on the larger images of a baseline, which may have fewer seeds and images."""
+    if baseline not in evidence.optimised_at:
+        raise NotMade(baseline)
+    size = evidence.optimised_at[baseline]
+    gatys: dict[str, float] = {}
+    for images in evidence.of(baseline, "objective").values():
+        gatys |= {c: min(value, gatys.get(c, value)) for c, value in images.items()}
+    return {
+        seed: {c: max(images[c] / best - 1, FLOOR) for c, best in gatys.items()}
+        for seed, images in evidence.of(role, f"objective_{size}px").items()
+    }
+
+
+def smallest_over_largest(evidence: Evidence) -> Table:
+    """IN's gap at the usual size over its gap at the largest, on the images that both have."""
+    large = gap_at(evidence, "instance", "largest")
+    usual = gap_to_gatys(evidence, "instance")
+    return log_ratio({s: {c: usual[s][c] for c in large[s]} for s in large}, large)
+
+
+def _curves(
+    evidence: Evidence, above: str = "batch", below: str = "instance"
+) -> list[tuple[Sequence[float], Sequence[float]]]:
+    if missing := {above, below} - set(evidence.roles):
+        raise NotMade(min(missing))
+    batch, instance = (evidence.curves(evidence.roles[role]) for role in (above, below))
     if sorted(batch) != sorted(instance):
-        raise DataError("the trainings with BN and IN were made for other seeds")
+        raise DataError(f"the trainings {above} and {below} were made for other seeds")
     return [(batch[seed], instance[seed]) for seed in sorted(batch)]
 
 
-def mean_ratio(evidence: Evidence) -> Table:
+def mean_ratio(evidence: Evidence, above: str = "batch", below: str = "instance") -> Table:
     """BN over IN at each iteration, averaged; both see the same batches."""
     return [
         [sum(math.log10(b / i) for b, i in zip(bn, in_, strict=True)) / len(bn)]
-        for bn, in_ in _curves(evidence)
+        for bn, in_ in _curves(evidence, above, below)
     ]
 
 
@@ -55,9 +79,9 @@ def tail(curve: Sequence[float]) -> float:
     return sum(last) / len(last)
 
 
-def final_ratio(evidence: Evidence) -> Table:
+def final_ratio(evidence: Evidence, above: str = "batch", below: str = "instance") -> Table:
     """BN over IN, each averaged over the last tenth of training."""
-    return [[math.log10(tail(bn) / tail(in_))] for bn, in_ in _curves(evidence)]
+    return [[math.log10(tail(bn) / tail(in_))] for bn, in_ in _curves(evidence, above, below)]
 
 
 def first_below(curve: Sequence[float], level: float) -> int:
@@ -81,7 +105,10 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
     "C2": ("both StyleNets start much closer to the optimum than noise, IN closest", "Fig. 3(b)"),
     "C3": ("finetuning changes the IN result less than the BN result", "Fig. 3(d,e,g,h)"),
     "C4": ("IN comes closer than BN to generation by optimisation", "Fig. 4, section 1"),
+    "C5": ("stylizations look better at higher resolution", "Fig. 4"),
 }
+BN = "BN (running statistics)"
+OWN = "BN (the image's own statistics)"
 
 TRAINED = ("batch", "instance")
 TUNED = ("from_batch", "from_instance")
@@ -99,11 +126,28 @@ def of_gaps(gap: Callable[[Evidence, str], Images], above: str, below: str) -> C
     return lambda evidence: log_ratio(gap(evidence, above), gap(evidence, below))
 
 
+def at_size(baseline: str, above: str, below: str) -> Callable[[Evidence], Table]:
+    return lambda evidence: log_ratio(
+        gap_at(evidence, above, baseline), gap_at(evidence, below, baseline)
+    )
+
+
+def own_statistics(evidence: Evidence) -> Table:
+    """BN's gap with each image's own statistics over IN's."""
+    batch = gap_to_gatys(evidence, "batch", "objective_own_statistics")
+    return log_ratio(batch, gap_to_gatys(evidence, "instance"))
+
+
+GAP = (*TRAINED, "noise")
+
 MEASURES: tuple[Measure, ...] = (
     Measure("C1", "training objective, BN over IN, mean over iterations", 1, TRAINED, mean_ratio),
     Measure("C1", "training objective, BN over IN, last tenth", 1, TRAINED, final_ratio),
     Measure("C1", "iterations to an objective that both reach, BN over IN", 1, TRAINED, speed_up),
-    Measure("C1", "objective on held-out images, BN over IN", 1, TRAINED, of_trained("objective")),
+    Measure("C1", f"objective on held-out images, {BN} over IN", 1, TRAINED,
+            of_trained("objective")),
+    Measure("C1", f"objective on held-out images, {OWN} over IN", 1, TRAINED,
+            ratio(("batch", "objective_own_statistics"), ("instance", "objective")), votes=False),
     Measure(
         "C2",
         "gap of the start to the best known objective, noise over BN",
@@ -120,20 +164,21 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure("C3", "change of pixels by finetuning, BN over IN", 1, TUNED, of_tuned("moved_pixels")),
     Measure("C3", "perceptual change, BN over IN", 1, TUNED, of_tuned("moved_features")),
-    Measure(
-        "C4",
-        "gap to Gatys' result on held-out images, BN over IN",
-        1,
-        (*TRAINED, "noise"),
-        of_gaps(gap_to_gatys, "batch", "instance"),
+    Measure("C4", f"gap to Gatys' result on held-out images, {BN} over IN", 1, GAP,
+            of_gaps(gap_to_gatys, "batch", "instance")),
+    *(
+        Measure("C4", f"the same on {which} images", 1, (*TRAINED, which),
+                at_size(which, "batch", "instance"))
+        for which in ("larger", "largest")
     ),
-    Measure("C4", "texture loss on held-out images, BN over IN", 1, TRAINED, of_trained("texture")),
-    Measure(
-        "C4",
-        "content loss on held-out images, BN over IN",
-        1,
-        TRAINED,
-        of_trained("content"),
-        votes=False,
-    ),
-)
+    Measure("C4", f"gap to Gatys' result on held-out images, {OWN} over IN", 1, GAP,
+            own_statistics, votes=False),
+    Measure("C4", f"texture loss on held-out images, {BN} over IN", 1, TRAINED,
+            of_trained("texture")),
+    Measure("C4", f"content loss on held-out images, {BN} over IN", 1, TRAINED,
+            of_trained("content"), votes=False),
+    Measure("C4", "objective on held-out images, IN over Gatys' result", 1, ("instance", "noise"),
+            ratio(("instance", "objective"), ("noise", "objective")), votes=False),
+    Measure("C5", "gap to Gatys' result of IN, usual over largest images", 1,
+            ("instance", "noise", "largest"), smallest_over_largest),
+)  # fmt: skip

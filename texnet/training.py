@@ -73,7 +73,7 @@ def train(
         DivergenceError: a term is not finite; the last checkpoint before it is kept.
     """
     objective = objective_of(run, device)
-    net = generators.build(run.generator, run.seed, run.images.size).to(device)
+    net = generators.build(run.generator, run.seed, run.images).to(device)
     adam = torch.optim.Adam(net.parameters(), lr=run.optimiser.lr, fused=True)
     schedule = torch.optim.lr_scheduler.StepLR(adam, run.optimiser.decay_every, run.optimiser.decay)
     inputs = Inputs(run, net, device)
@@ -207,7 +207,7 @@ def load_generator(path: Path) -> tuple[generators.Network, config.Training]:
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: its metadata describe no run; restore the file") from error
     run = config.parse(config.Training, described, str(path))
-    net = generators.build(run.generator, run.seed, run.images.size)
+    net = generators.build(run.generator, run.seed, run.images)
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:

@@ -15,7 +15,7 @@ from texnet.errors import UsageError
 Section = TypeVar("Section")
 # Which member of a union a value was held against, by the union's key: no part of the key.
 TAGS = {
-    "generator": ("stylenet", "texturenet_v1", "texturenet_v2"),
+    "generator": ("stylenet", "skip", "texturenet_v1", "texturenet_v2"),
     "images": ("stylization", "texture"),
 }
 

@@ -29,49 +29,5 @@ for run in RUNS.values():
         if PurePath(name).suffix and not Path(name).is_file():
             raise WorkflowError(f"configuration: images name '{name}', and there is no such file")
 
-# Any run on an exemplar says at which size and on which layers its crops are measured.
-ONE_PER_EXEMPLAR = [
-    f"{EXPERIMENT.figures.textures.collapsed}_{label}_seed{EXPERIMENT.seeds[0]}"
-    for label in TEXTURES.labels
-]
-
 # A training on the CPU takes no GPU; elsewhere each takes one of those that the profile allows.
 GPUS = 0 if EXPERIMENT.device == "cpu" else 1
-
-
-def seeds_of(name):
-    """Directories of a run of the configuration: one per seed, for textures and exemplar."""
-    return [f"results/{directory}" for directory, run in RUNS.items() if run.name == name]
-
-
-def files_of(wildcards):
-    """Weights and images of a run that are files (photographs and exemplars have no suffix)."""
-    return read_by(RUNS[wildcards.run])
-
-
-def read_by(run):
-    """Weights and images of a run that are files."""
-    weights = schema.weights_file(run.descriptor)
-    images = [name for name in run.images.files if PurePath(name).suffix]
-    return [str(weights), *images] if weights else images
-
-
-def files_of_exemplars(wildcards):
-    """Weights and images of one run on each exemplar."""
-    return sorted({file for name in ONE_PER_EXEMPLAR for file in read_by(RUNS[name])})
-
-
-def start_model(wildcards):
-    """The generator whose output is finetuned; nothing where the start is noise."""
-    run = RUNS[wildcards.run]
-    if run.start == "noise":
-        return []
-    return f"results/{run.start}_seed{run.seed}/model.safetensors"
-
-
-def results_of(wildcards):
-    """What a run leaves behind, for all seeds."""
-    return [
-        f"{d}/{'model' if d.removeprefix('results/') in TRAININGS else 'images'}.safetensors"
-        for d in seeds_of(wildcards.name)
-    ]

@@ -1,37 +1,17 @@
-"""One script a figure: it reads results and writes figures/figN.pdf with a .png beside it."""
+"""Figures of stylizations: one script each, which reads results and writes figures/figN.pdf."""
 
-FIGURE3 = EXPERIMENT.figures.fig3
-FIGURE3_TRAININGS = [FIGURE3.instance, FIGURE3.batch]
-FIGURE3_BASELINES = [FIGURE3.noise, FIGURE3.from_instance, FIGURE3.from_batch]
-
-
-rule roles3:
-    """Write which run plays which part in figure 3 and its claims."""
-    output:
-        "results/fig3.json",
-    log:
-        "logs/fig3.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    params:
-        roles=json.dumps(EXPERIMENT.figure3(), indent=2),
-    shell:
-        "printf '%s\\n' {params.roles:q} > {output} 2> {log}"
+STYLE = ["figures/style.py", "figures/paper.mplstyle"]
+STYLIZATION = EXPERIMENT.figures.stylization
 
 
 rule fig3:
     """Objective under training and finetuning, BN against IN, and the images."""
     input:
         script="figures/fig3.py",
-        style=["figures/style.py", "figures/paper.mplstyle"],
-        roles="results/fig3.json",
-        histories=[
-            f"{d}/history.csv"
-            for name in FIGURE3_TRAININGS + FIGURE3_BASELINES
-            for d in seeds_of(name)
-        ],
-        images=[f"{d}/images.safetensors" for name in FIGURE3_BASELINES for d in seeds_of(name)],
+        style=STYLE,
+        roles="results/stylization.json",
+        histories=files("history.csv", STYLIZATION, "instance batch noise from_instance from_batch"),
+        images=files("images.safetensors", STYLIZATION, "from_instance from_batch"),
     output:
         pdf="figures/fig3.pdf",
         png=report(
@@ -47,68 +27,72 @@ rule fig3:
         "../../environment.yml"
     params:
         figure="fig3",
-        code=[code("data"), code("tables")],
+        code=[code("training"), code("tables")],
     shell:
         "python -m figures.{params.figure} {output.pdf} --roles {input.roles} > {log} 2>&1"
 
 
-PARTS = EXPERIMENT.figures.textures
-
-
-use rule fig3 as fig5 with:
+use rule fig3 as fig1 with:
     input:
-        script="figures/fig5.py",
-        style=["figures/style.py", "figures/paper.mplstyle"],
-        roles="results/textures.json",
-        models=[
-            f"{d}/model.safetensors"
-            for name in (PARTS.pyramid, PARTS.collapsed, PARTS.diverse)
-            for d in seeds_of(name)
-        ],
-        scores=expand(
-            "results/scores/{name}.csv",
-            name=[PARTS.pyramid, PARTS.collapsed, PARTS.diverse],
-        ),
+        script="figures/fig1.py",
+        style=STYLE,
+        roles="results/stylization.json",
+        models=files("model.safetensors", STYLIZATION, "batch diverse"),
+        images=files("images.safetensors", STYLIZATION, "noise"),
     output:
-        pdf="figures/fig5.pdf",
+        pdf="figures/fig1.pdf",
         png=report(
-            "figures/fig5.png",
+            "figures/fig1.png",
             category="Figures",
-            caption="../report/fig5.rst",
-            labels={"figure": "5"},
+            caption="../report/fig1.rst",
+            labels={"figure": "1"},
         ),
     log:
-        "logs/figures/fig5.log",
+        "logs/figures/fig1.log",
     params:
-        figure="fig5",
+        figure="fig1",
         code=[code("training"), code("tables")],
 
 
-use rule fig3 as fig7 with:
+use rule fig3 as fig2 with:
     input:
-        script="figures/fig7.py",
-        style=["figures/style.py", "figures/paper.mplstyle"],
-        roles="results/textures.json",
-        models=[f"{d}/model.safetensors" for name in TEXTURES.swept for d in seeds_of(name)],
-        tables=expand("results/sweep/{exemplar}.csv", exemplar=TEXTURES.labels),
+        script="figures/fig2.py",
+        style=STYLE,
+        roles="results/stylization.json",
+        models=files("model.safetensors", STYLIZATION, "batch lrn_first instance_first instance"),
+        scores=scores(STYLIZATION, "batch lrn_first instance_first instance"),
     output:
-        pdf="figures/fig7.pdf",
+        pdf="figures/fig2.pdf",
         png=report(
-            "figures/fig7.png",
+            "figures/fig2.png",
             category="Figures",
-            caption="../report/fig7.rst",
-            labels={"figure": "7"},
+            caption="../report/fig2.rst",
+            labels={"figure": "2"},
         ),
     log:
-        "logs/figures/fig7.log",
+        "logs/figures/fig2.log",
     params:
-        figure="fig7",
+        figure="fig2",
         code=[code("training"), code("tables")],
 
 
-rule figures:
-    """Every figure."""
+use rule fig3 as fig4 with:
     input:
-        rules.fig3.output,
-        rules.fig5.output,
-        rules.fig7.output,
+        script="figures/fig4.py",
+        style=STYLE,
+        roles="results/stylization.json",
+        models=files("model.safetensors", STYLIZATION, "instance batch"),
+        images=files("images.safetensors", STYLIZATION, "larger largest"),
+    output:
+        pdf="figures/fig4.pdf",
+        png=report(
+            "figures/fig4.png",
+            category="Figures",
+            caption="../report/fig4.rst",
+            labels={"figure": "4"},
+        ),
+    log:
+        "logs/figures/fig4.log",
+    params:
+        figure="fig4",
+        code=[code("training"), code("tables")],

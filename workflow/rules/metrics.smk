@@ -1,5 +1,18 @@
 """From runs to numbers: scores of each run, the metrics table, the verdicts on the claims."""
 
+# Any run on an exemplar says at which size and on which layers its crops are measured.
+ONE_PER_EXEMPLAR = [
+    f"{EXPERIMENT.figures.textures.collapsed}_{label}_seed{EXPERIMENT.seeds[0]}"
+    for label in TEXTURES.labels
+]
+# Fully convolutional generators whose claims are about size (C4, C5, C22).
+SIZES = EXPERIMENT.sizes
+RESIZED = [
+    EXPERIMENT.figures.stylization.instance,
+    EXPERIMENT.figures.stylization.batch,
+    EXPERIMENT.figures.textures.pyramid,
+]
+
 
 rule score:
     """Measure all seeds of one run on its held-out images."""
@@ -20,9 +33,10 @@ rule score:
         runtime="1h",
     params:
         runs=lambda wildcards: seeds_of(wildcards.name),
+        sizes=lambda wildcards: SIZES if wildcards.name in RESIZED else "",
         code=code("scoring"),
     shell:
-        "python -m texnet score {params.runs} --out {output} > {log} 2>&1"
+        "python -m texnet score {params.runs} --out {output} --sizes {params.sizes} > {log} 2>&1"
 
 
 rule references:
@@ -79,28 +93,3 @@ rule metrics:
         code=code("tables"),
     shell:
         "python -m texnet metrics {input} --out {output} > {log} 2>&1"
-
-
-rule claims:
-    """Judge the paper's claims by their rules."""
-    input:
-        roles="results/fig3.json",
-        textures="results/textures.json",
-        sweeps=expand("results/sweep/{exemplar}.csv", exemplar=TEXTURES.labels),
-        scores=rules.metrics.input,
-        histories=expand("results/{run}/history.csv", run=TRAININGS),
-    output:
-        table=report("results/claims.csv", category="Tables", labels={"table": "claims"}),
-        markdown="results/claims.md",
-    log:
-        "logs/claims.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    params:
-        runs=[f"results/{run}" for run in TRAININGS],
-        code=code("claims"),
-    shell:
-        "python -m texnet claims --roles {input.roles} --textures {input.textures}"
-        " --sweeps {input.sweeps} --scores {input.scores}"
-        " --histories {params.runs} --out {output.table} > {log} 2>&1"

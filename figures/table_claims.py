@@ -1,0 +1,52 @@
+"""The paper's claims with their verdicts: results/claims.csv as a page, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from figures.rendering import Table, arguments, bold, save
+from texnet.evidence import combine
+from texnet.tables import read_table
+
+HEADERS = ("claim", "factor", "expected", "value [interval]", "verdict")
+WIDTHS = (0.25, 0.24, 0.08, 0.2, 0.14)
+INFORMATION = "(for information)"
+"""What measures without a vote have for an expectation."""
+
+
+def number(cell: str) -> str:
+    """Two decimals, or three digits where the value is small or large."""
+    value = float(cell)
+    plain = value == 0 or 0.01 <= abs(value) < 1000
+    return f"{value:.2f}" if plain and value else f"{value:.3g}"
+
+
+def shown(measure: dict[str, str]) -> str:
+    """A measure's value with its interval and number of measurements; nothing without a value."""
+    if not measure["value"]:
+        return ""
+    value, low, high = (number(measure[c]) for c in ("value", "ci_low", "ci_high"))
+    return f"{value} [{low}, {high}], n = {measure['n']}"
+
+
+def cells(measures: Sequence[dict[str, str]]) -> list[list[str]]:
+    """A row for each claim, with the verdict of all its votes, and a row for each measure."""
+    rows = []
+    for claim in sorted({m["id"] for m in measures}, key=lambda name: int(name[1:])):
+        mine = [m for m in measures if m["id"] == claim]
+        whole = combine([m["verdict"] for m in mine if m["expected"] != INFORMATION])
+        about = f"{bold(claim)} {mine[0]['claim']} ({mine[0]['where']})"
+        rows.append([about, "", "", "", bold(whole)])
+        for m in mine:
+            said = m["verdict"] if m["expected"] != INFORMATION else ""
+            rows.append(["", m["measure"], m["expected"], shown(m), said])
+    return rows
+
+
+def main() -> None:
+    table, out = arguments(__doc__)
+    save("Claims", [Table(HEADERS, cells(read_table(table)), WIDTHS)], out)
+
+
+if __name__ == "__main__":
+    main()

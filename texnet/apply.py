@@ -1,0 +1,158 @@
+"""Applying a trained generator to images of the user: what it is given is checked first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from texnet import config
+from texnet.data import MIN_SIDE, fit, load_image
+from texnet.errors import UsageError
+from texnet.generators import Network, SkipNet, TextureNetV1
+from texnet.inputs import NoiseStream
+from texnet.memory import GIB, available_memory, peak_memory
+
+LARGE = 1_000_000
+"""Pixels of an image from which on its memory is estimated first: small ones always fit."""
+PROBE = 128
+"""Side of the image whose memory is measured for the estimate."""
+SHARE = 0.9
+"""Of the memory that there is, what an image may take."""
+FRAGMENTED = 1.5
+"""Memory of the process over that of its tensors, on the CPU: freed blocks are kept and do not fit
+the next layer (runtime.prepare). Measured at 2.4 and 5.8 megapixels: 1.1 to 1.5."""
+LONGEST = 8000
+"""The largest --size."""
+
+
+def outputs(files: Sequence[Path], folder: Path, count: int) -> dict[Path, list[Path]]:
+    """The files to write in ``folder`` for each image; each file is written once and is no input.
+
+    Raises:
+        UsageError: two images of one name; an input would be overwritten.
+    """
+    inputs = {file.resolve(): file for file in files}
+    made: dict[Path, Path] = {}
+    by_file: dict[Path, list[Path]] = {}
+    for file in files:
+        names = [file.stem] if count == 1 else [f"{file.stem}_{i}" for i in range(count)]
+        by_file[file] = [folder / f"{name}.png" for name in names]
+        for out in by_file[file]:
+            if out in made:
+                raise UsageError(f"{made[out]} and {file} would both become {out}; rename one")
+            if out.exists() and out.resolve() in inputs:
+                whose = "its" if inputs[out.resolve()] == file else "another"
+                raise UsageError(f"{out}: would overwrite {whose} input; choose another --out")
+            made[out] = file
+    return by_file
+
+
+def check_noise(net: Network, model: Path, seed: int | None, count: int) -> None:
+    """UsageError where noise is asked for (a seed, several samples) of a network without any."""
+    if net.noise_shapes(1, 64, 64) or (seed is None and count == 1):
+        return
+    option = f"--count {count}" if count > 1 else f"--seed {seed}"
+    raise UsageError(
+        f"{model}: was trained without noise channels, {option} would change nothing; leave it "
+        "out or train with generator.noise_channels"
+    )
+
+
+def content_image(source: Path, size: int | None) -> Tensor:
+    """An image (3, H, W) by name or file, its longer side ``size`` pixels where that is given.
+
+    Raises:
+        UsageError: the shorter side would have less than 16 pixels.
+    """
+    image = load_image(str(source))
+    if size is None:
+        return image
+    height, width = image.shape[-2:]
+    scale = size / max(height, width)
+    if round(min(height, width) * scale) < MIN_SIDE:
+        shape = f"{max(1, round(width * scale))}x{max(1, round(height * scale))}"
+        raise UsageError(
+            f"{source}: --size {size} would make {shape} pixels of it, at least "
+            f"{MIN_SIDE}x{MIN_SIDE} are needed; {_larger(height, width, MIN_SIDE)}"
+        )
+    return fit(image, size)
+
+
+class Checks:
+    """What a network cannot do with an image, told before anything is computed.
+
+    Args:
+        net: the network, on its device.
+        run: its training.
+    """
+
+    def __init__(self, net: Network, run: config.Training) -> None:
+        self.net, self.run = net, run
+        self.device = next(net.parameters()).device
+        self.seen = min(getattr(net, "receptive_field", 0), run.images.size)
+        self.bytes_per_pixel: float | None = None
+
+    def __call__(self, source: Path, height: int, width: int) -> list[str]:
+        """Warnings about an image of that size.
+
+        Raises:
+            UsageError: the network cannot be applied to it, or not in the memory that there is.
+        """
+        self._coarsest_scale(source, height, width)
+        self._memory(source, height, width)
+        if min(height, width) >= self.seen:
+            return []
+        return [
+            f"warning: {source}: {width}x{height} pixels; the network sees {self.seen} at once, "
+            f"so the style may be poor; {_larger(height, width, self.seen)}, or a larger image"
+        ]
+
+    def _coarsest_scale(self, source: Path, height: int, width: int) -> None:
+        ratio = {TextureNetV1: 32, SkipNet: 16}.get(type(self.net), 1)
+        if self.run.generator.norm == "instance" and 1 < ratio >= max(height, width):
+            raise UsageError(
+                f"{source}: {width}x{height} pixels: with instance norm a "
+                f"{type(self.net).__name__} needs a longer side of more than {ratio} pixels, or "
+                f"its coarsest scale is one pixel; use --size {ratio + 1} or more"
+            )
+
+    def _memory(self, source: Path, height: int, width: int) -> None:
+        pixels = height * width
+        if pixels <= LARGE or self.device.type not in ("cpu", "cuda"):
+            return
+        if self.bytes_per_pixel is None:
+            self.bytes_per_pixel = bytes_per_pixel(self.net, self.device)
+        needed, there = pixels * self.bytes_per_pixel, available_memory(self.device)
+        if needed > SHARE * there:
+            fits = math.sqrt(SHARE * there / needed) * max(height, width)
+            raise UsageError(
+                f"{source}: {width}x{height} pixels need {needed / GIB:.1f} GiB of memory, "
+                f"{there / GIB:.1f} GiB are free; use --size {min(LONGEST, int(fits))}"
+            )
+
+
+@torch.no_grad()
+def bytes_per_pixel(net: Network, device: torch.device) -> float:
+    """Memory that a pass through the network takes per pixel of the image, in bytes."""
+    content = torch.zeros(1, 3, PROBE, PROBE, device=device)
+    noise = [z.to(device) for z in NoiseStream(net, 0)(1, PROBE, PROBE, 0)]
+    peak = peak_memory(lambda: net(content, noise), device) / PROBE**2
+    return peak * FRAGMENTED if device.type == "cpu" else peak
+
+
+@torch.no_grad()
+def stylized(net: Network, content: Tensor, seed: int, number: int) -> Tensor:
+    """Sample ``number`` of the stylized image, (3, H, W), of a content image (3, H, W)."""
+    device = next(net.parameters()).device
+    noise = NoiseStream(net, seed)(1, *content.shape[-2:], number)
+    return net(content[None].to(device), [z.to(device) for z in noise])[0]
+
+
+def _larger(height: int, width: int, side: int) -> str:
+    """The remedy for an image whose shorter side should have ``side`` pixels."""
+    size = math.ceil(side * max(height, width) / min(height, width))
+    return f"use --size {size} or more" if size <= LONGEST else "use a less narrow image"

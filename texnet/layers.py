@@ -1,0 +1,67 @@
+"""Layers that the generators share: the normalisations of the paper, and circular padding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from texnet import config
+
+EPS = 1e-5  # authors' InstanceNormalization.lua and Torch7's SpatialBatchNormalization
+
+
+class CrossChannelNorm(nn.Module):
+    """Local response normalisation of an RGB image across its channels (figure 2, second column).
+
+    Krizhevsky et al.'s constants as Torch7's ``SpatialCrossMapLRN`` has them (alpha 1e-4, beta 3/4,
+    k 1), over all three channels. They are meant for 0-255 inputs, so the image is scaled there and
+    back. The authors published no code for this variant.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        energy = (images * 255).square().mean(1, keepdim=True)
+        return images / (1 + 1e-4 * energy) ** 0.75
+
+
+def normalisation(norm: config.Norm, channels: int) -> nn.Module:
+    """The layer that follows a convolution: IN (eq. 12), BN (eq. 13) or nothing.
+
+    IN and BN have a learnt scale and bias; IN acts alike in training and at test time, BN uses its
+    running statistics once in evaluation mode.
+    """
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels, eps=EPS, affine=True)
+    if norm == "none":
+        return nn.Identity()
+    return nn.BatchNorm2d(channels, eps=EPS, momentum=0.1)
+
+
+class Wrap(torch.autograd.Function):
+    """Circular padding by one pixel: ``F.pad(x, (1, 1, 1, 1), "circular")``, three times as fast.
+
+    The authors' module (SpatialCircularPadding.lua) gives the corners no gradient; this one does.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:  # noqa: ANN401 (torch's own type)
+        rows = torch.cat([x[:, :, -1:], x, x[:, :, :1]], dim=2)
+        return torch.cat([rows[..., -1:], rows, rows[..., :1]], dim=3)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        rows = gradient[..., 1:-1].clone()
+        rows[..., -1] += gradient[..., 0]
+        rows[..., 0] += gradient[..., -1]
+        whole = rows[:, :, 1:-1].clone()
+        whole[:, :, -1] += rows[:, :, 0]
+        whole[:, :, 0] += rows[:, :, -1]
+        return whole
+
+
+class WrappedConv(nn.Conv2d):
+    """A 3x3 convolution of an image that goes on periodically."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(Wrap.apply(x))

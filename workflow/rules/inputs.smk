@@ -1,0 +1,49 @@
+"""Where the rules find what they read."""
+
+
+def seeds_of(name):
+    """Directories of a run of the configuration: one per seed, for textures and exemplar."""
+    return [f"results/{directory}" for directory, run in RUNS.items() if run.name == name]
+
+
+def files_of(wildcards):
+    """Weights and images of a run that are files (photographs and exemplars have no suffix)."""
+    return read_by(RUNS[wildcards.run])
+
+
+def read_by(run):
+    """Weights and images of a run that are files."""
+    weights = schema.weights_file(run.descriptor)
+    images = [name for name in run.images.files if PurePath(name).suffix]
+    return [str(weights), *images] if weights else images
+
+
+def files_of_exemplars(wildcards):
+    """Weights and images of one run on each exemplar."""
+    return sorted({file for name in ONE_PER_EXEMPLAR for file in read_by(RUNS[name])})
+
+
+def results_of(wildcards):
+    """What a run leaves behind, for all seeds."""
+    return [
+        f"{d}/{'model' if d.removeprefix('results/') in TRAININGS else 'images'}.safetensors"
+        for d in seeds_of(wildcards.name)
+    ]
+
+
+def start_model(wildcards):
+    """The generator whose output is finetuned; nothing where the start is noise."""
+    run = RUNS[wildcards.run]
+    if run.start == "noise":
+        return []
+    return f"results/{run.start}_seed{run.seed}/model.safetensors"
+
+
+def files(name, parts, roles):
+    """A file of all seeds of the runs that play some roles."""
+    return [f"{d}/{name}" for role in roles.split() for d in seeds_of(getattr(parts, role))]
+
+
+def scores(parts, roles):
+    """Score tables of the runs that play some roles."""
+    return [f"results/scores/{getattr(parts, role)}.csv" for role in roles.split()]
