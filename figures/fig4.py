@@ -26,10 +26,8 @@ def main() -> None:
     rows = []
     for role in ("larger", "largest"):
         folder = results / f"{part[role]}_seed{seed}"
-        images, (optimised, _) = (
-            read_run(folder / "run.json").images,
-            read_tensors(folder / "images.safetensors"),
-        )
+        images = read_run(folder / "run.json").images
+        optimised, _ = read_tensors(folder / "images.safetensors")
         for name in images.heldout:
             content = square(load_image(name), images.heldout_size)[None]
             made = [net(content)[0] for net in nets]

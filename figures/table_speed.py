@@ -26,7 +26,8 @@ def medians(rows: list[dict[str, str]]) -> Medians:
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         found[row["metric"]][row["content"]].append(float(row["value"]))
-    return {m: {c: median(values) for c, values in by.items()} for m, by in found.items()}
+    middle = {m: {c: median(values) for c, values in by.items()} for m, by in found.items()}
+    return defaultdict(dict, middle)
 
 
 def by_size(found: Medians) -> Table:
@@ -46,15 +47,20 @@ def by_size(found: Medians) -> Table:
 
 def of_optimisation(found: Medians) -> Table:
     """A row for each held-out image: until the optimisation's objective equals the one pass's."""
-    headers = ("content", "one pass (ms)", "optimisation (s)", "optimisation / pass",
+    headers = ("content", "one pass (ms)", "evaluations", "optimisation (s)", "optimisation / pass",
                "evaluations until equal", "time until equal (s)", "until equal / pass")  # fmt: skip
     rows = []
     for content, sample in found["sample"].items():
-        whole, calls, equal = (found[m][content] for m in
-            ("optimisation", "evaluations_to_equal", "optimisation_to_equal"))  # fmt: skip
-        first, second = (1e3 * sample, whole, whole / sample), (equal, equal / sample)
-        rows.append([content, *map(digits, first), f"{calls:.0f}", *map(digits, second)])
-    return Table(headers, rows, (0.12,) * len(headers), "By optimisation, from noise")
+        whole, calls = found["optimisation"][content], found["evaluations"][content]
+        row = [content, digits(1e3 * sample), f"{calls:.0f}", digits(whole), digits(whole / sample)]
+        if content in found["optimisation_to_equal"]:
+            equal = found["optimisation_to_equal"][content]
+            row += [f"{found['evaluations_to_equal'][content]:.0f}", digits(equal)]
+            row.append(digits(equal / sample))
+        else:
+            row += ["never", "", ""]
+        rows.append(row)
+    return Table(headers, rows, (0.11,) * len(headers), "By optimisation, from noise")
 
 
 def main() -> None:

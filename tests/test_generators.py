@@ -543,3 +543,20 @@ def test_skip_network_takes_no_noise():
     assert net.noise_shapes(2, 32, 32) == [] and net.noise_channels == 0
     with pytest.raises(ValueError, match="takes no noise"):
         net(torch.rand(1, 3, 32, 32).double(), [torch.rand(1, 3, 32, 32)])
+
+
+@pytest.mark.parametrize("net", [StyleNet(width=8, blocks=2, norm="none"), SkipNet("none", 8)])
+def test_the_receptive_field_is_that_of_the_encoder(net):
+    """The pixels on which one activation of the coarsest scale depends, along one axis."""
+    side = 256
+    content = torch.rand(1, 3, side, side, requires_grad=True)
+    seen = []
+    coarsest = net.down[-1] if isinstance(net, SkipNet) else net.body[11 + 2]
+    coarsest.register_forward_hook(lambda module, given, made: seen.append(made))
+    net(content, [])
+    (found,) = seen
+    middle = found.shape[-1] // 2
+    found[..., middle, middle].sum().backward()
+    columns = content.grad.abs().sum((0, 1, 2)).nonzero().flatten()
+    # ReLUs may hide a pixel at the rim.
+    assert net.receptive_field - 2 <= columns.max() - columns.min() + 1 <= net.receptive_field

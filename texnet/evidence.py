@@ -16,6 +16,8 @@ from texnet.statistics import Interval, bootstrap
 from texnet.tables import Row
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
+EQUAL = 1.25
+"""Two losses, or two times, within this factor of each other count as equal."""
 
 Images = Mapping[int, Mapping[str, float]]
 """A number by seed and by what it was measured on: a content image, or an exemplar."""
@@ -123,7 +125,7 @@ class Measure:
         if not self.votes:
             return "(for information)"
         if self.high == math.inf:
-            return f"> {self.low:g}"
+            return f"> {self.low:.3g}"
         return f"{self.low:.3g} to {self.high:.3g}" if self.low else f"< {self.high:g}"
 
     def interval(self, evidence: Evidence) -> Interval | None:
@@ -135,11 +137,17 @@ class Measure:
         if values is None:
             return None
         logs = bootstrap(values)
-        return Interval(10**logs.value, 10**logs.low, 10**logs.high, logs.n)
+        # What counts as the floor is nothing at all: 0.
+        value, low, high = (
+            10**log if log > math.log10(FLOOR) else 0.0 for log in (logs.value, logs.low, logs.high)
+        )
+        return Interval(value, low, high, logs.n)
 
 
 def verdict(interval: Interval | None, low: float, high: float = math.inf) -> str:
     """The rule that turns an interval into a verdict: inside the range, outside, or neither.
+
+    Factors are not negative: a range from 0 has no lower end.
 
     One measurement has no interval and decides nothing.
     """
@@ -147,7 +155,7 @@ def verdict(interval: Interval | None, low: float, high: float = math.inf) -> st
         return "not tested"
     if interval.n < 2:
         return "inconclusive"
-    if interval.low > low and interval.high < high:
+    if (interval.low > low or not low) and interval.high < high:
         return "supported"
     if interval.high < low or interval.low > high:
         return "contradicted"
@@ -155,7 +163,9 @@ def verdict(interval: Interval | None, low: float, high: float = math.inf) -> st
 
 
 def combine(verdicts: Sequence[str]) -> str:
-    """The verdict of a claim from those of its measures."""
+    """The verdict of a claim from those of its measures; without any it is not tested."""
+    if not verdicts:
+        return "not tested"
     for decisive in ("contradicted", "not tested", "inconclusive"):
         if decisive in verdicts:
             return decisive

@@ -128,7 +128,10 @@ class Experiment:
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds names a seed twice: {', '.join(map(str, self.seeds))}")
-        if both := set(self.runs) & {*self.baselines, "noise"}:
+        names = {*self.runs, *self.baselines, *self.textures.names}
+        if taken := names & {"references", "estimator", "speed", "crops", "repeated", "noise"}:
+            raise ValueError(f"no run can be named '{min(taken)}', which stands for something else")
+        if both := set(self.runs) & set(self.baselines):
             raise ValueError(f"runs.{min(both)}: a baseline has this name, or start; rename it")
         for name, entry in self.baselines.items():
             if entry.start != "noise" and entry.start not in self.runs:

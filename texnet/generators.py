@@ -158,7 +158,7 @@ class SkipNet(nn.Module):
 
     distribution = "uniform"
     noise_channels = 0
-    receptive_field = 15 * 4 + 1  # down to the coarsest scale
+    receptive_field = 1 + 6 * (1 + 2 + 4 + 8)  # down to the coarsest scale
 
     def __init__(self, norm: config.PlainNorm = "instance", width: int = 16) -> None:
         super().__init__()

@@ -99,7 +99,6 @@ DIVERSITY = tuple(
     for key in ("diversity_weight", "temperature", "diversity_distance", "convention")
 )
 RATE = ("optimiser.lr", "optimiser.decay", "optimiser.decay_every")
-TRAINED_WITH = ("generator", "optimiser", "images.size", "images.crop", "images.contents")
 # What is compared must differ in what the comparison is about, and in nothing else:
 # part, the part it is compared with, and the keys that may differ.
 STYLIZATION_PAIRS = (

@@ -45,7 +45,8 @@ def score_texture(directory: Path, device: torch.device, sizes: Iterable[int] = 
 
     Samples come in groups of 8, one row a group and metric: the groups are independent, so that
     intervals over them are honest for diversity too. All networks get the same held-out noise.
-    At each of ``sizes`` the texture loss of one sample is added (networks of any size alone).
+    At each of ``sizes`` the texture loss of as many samples as have a group's area, one at least,
+    is added (networks of any size alone).
     """
     run = config.read_run(directory / "run.json")
     count = run.images.samples // config.GROUP
@@ -65,9 +66,10 @@ def score_texture(directory: Path, device: torch.device, sizes: Iterable[int] = 
     meter = TextureMeter(run, device)
     rows = [row for g, images in enumerate(groups) for row in meter(run.name, run.seed, g, images)]
     for size in sizes if isinstance(run, config.Training) else ():
-        noise = [z.to(device) for z in NoiseStream(net, HELDOUT_SEED)(1, size, size, 0)]
+        number = max(1, config.GROUP * run.images.size**2 // size**2)
+        noise = [z.to(device) for z in NoiseStream(net, HELDOUT_SEED)(number, size, size, 0)]
         losses = texture_loss_by_layer(meter.objective, net(None, noise)[..., :size, :size])
-        value = float(sum(losses.values()))
+        value = float(sum(losses.values()).mean())
         rows.append(
             Row(run.name, meter.label, run.seed, "group0", f"texture_{size}px", value, "loss")
         )

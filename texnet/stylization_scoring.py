@@ -32,7 +32,7 @@ from texnet.metrics import (
 from texnet.tables import Row
 from texnet.training import load_generator, objective_of
 
-LOSS, RMS, GREY = "objective", "RMS of [0,1]", "of 255"
+LOSS, RMS, GREY = "loss", "RMS of [0,1]", "of 255"
 
 
 class Stylizer:

@@ -10,10 +10,16 @@ import math
 from collections.abc import Callable, Mapping
 
 from texnet.errors import DataError
-from texnet.evidence import Evidence, Measure, NotMade, Table, by_exemplar, log10, texture_ratio
-
-EQUAL = 1.25
-"""Two losses within this factor of each other count as equal."""
+from texnet.evidence import (
+    EQUAL,
+    Evidence,
+    Measure,
+    NotMade,
+    Table,
+    by_exemplar,
+    log10,
+    texture_ratio,
+)
 
 CLAIMS: Mapping[str, tuple[str, str]] = {
     "C10": ("for textures BN and IN are equally good", "section 5.2"),

@@ -1,10 +1,12 @@
 """Figures 5 to 7: the diversity of textures and of stylizations."""
 
 PARTS = EXPERIMENT.figures.textures
+TEXTURE_FILES = read_by_all([PARTS.collapsed])
 
 
 use rule fig3 as fig5 with:
     input:
+        TEXTURE_FILES,
         script="figures/fig5.py",
         style=STYLE,
         roles="results/textures.json",
@@ -27,6 +29,7 @@ use rule fig3 as fig5 with:
 
 use rule fig3 as fig6 with:
     input:
+        STYLIZATION_FILES,
         script="figures/fig6.py",
         style=STYLE,
         roles="results/stylization.json",
@@ -49,6 +52,7 @@ use rule fig3 as fig6 with:
 
 use rule fig3 as fig7 with:
     input:
+        TEXTURE_FILES,
         script="figures/fig7.py",
         style=STYLE,
         roles="results/textures.json",

@@ -2,11 +2,13 @@
 
 STYLE = ["figures/style.py", "figures/paper.mplstyle"]
 STYLIZATION = EXPERIMENT.figures.stylization
+STYLIZATION_FILES = read_by_all(EXPERIMENT.runs)
 
 
 rule fig3:
-    """Objective under training and finetuning, BN against IN, and the images."""
+    """Draw a figure from results."""
     input:
+        STYLIZATION_FILES,
         script="figures/fig3.py",
         style=STYLE,
         roles="results/stylization.json",
@@ -27,13 +29,14 @@ rule fig3:
         "../../environment.yml"
     params:
         figure="fig3",
-        code=[code("training"), code("tables")],
+        code=[code("stylization_scoring"), code("tables")],
     shell:
         "python -m figures.{params.figure} {output.pdf} --roles {input.roles} > {log} 2>&1"
 
 
 use rule fig3 as fig1 with:
     input:
+        STYLIZATION_FILES,
         script="figures/fig1.py",
         style=STYLE,
         roles="results/stylization.json",
@@ -51,11 +54,12 @@ use rule fig3 as fig1 with:
         "logs/figures/fig1.log",
     params:
         figure="fig1",
-        code=[code("training"), code("tables")],
+        code=[code("stylization_scoring"), code("tables")],
 
 
 use rule fig3 as fig2 with:
     input:
+        STYLIZATION_FILES,
         script="figures/fig2.py",
         style=STYLE,
         roles="results/stylization.json",
@@ -73,11 +77,12 @@ use rule fig3 as fig2 with:
         "logs/figures/fig2.log",
     params:
         figure="fig2",
-        code=[code("training"), code("tables")],
+        code=[code("stylization_scoring"), code("tables")],
 
 
 use rule fig3 as fig4 with:
     input:
+        STYLIZATION_FILES,
         script="figures/fig4.py",
         style=STYLE,
         roles="results/stylization.json",
@@ -95,4 +100,4 @@ use rule fig3 as fig4 with:
         "logs/figures/fig4.log",
     params:
         figure="fig4",
-        code=[code("training"), code("tables")],
+        code=[code("stylization_scoring"), code("tables")],

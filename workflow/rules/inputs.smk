@@ -18,9 +18,9 @@ def read_by(run):
     return [str(weights), *images] if weights else images
 
 
-def files_of_exemplars(wildcards):
-    """Weights and images of one run on each exemplar."""
-    return sorted({file for name in ONE_PER_EXEMPLAR for file in read_by(RUNS[name])})
+def read_by_all(names):
+    """Weights and images of some runs of the configuration that are files."""
+    return sorted({file for run in RUNS.values() if run.name in names for file in read_by(run)})
 
 
 def results_of(wildcards):

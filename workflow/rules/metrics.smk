@@ -17,6 +17,7 @@ RESIZED = [
 rule score:
     """Measure all seeds of one run on its held-out images."""
     input:
+        lambda wildcards: read_by_all([wildcards.name]),
         results_of,
     output:
         "results/scores/{name}.csv",
@@ -42,7 +43,7 @@ rule score:
 rule references:
     """Measure crops of the exemplars: the ceiling and the floor of diversity."""
     input:
-        files_of_exemplars,
+        read_by_all([EXPERIMENT.figures.textures.collapsed]),
         runs=[f"results/{run}/run.json" for run in ONE_PER_EXEMPLAR],
     output:
         "results/scores/references.csv",

@@ -23,7 +23,8 @@ rule speed:
         "logs/speed.log",
     conda:
         "../../environment.yml"
-    threads: workflow.cores  # whatever ran beside it would be measured too
+    # All there are: whatever ran beside it would be measured too. A cluster gives it 8.
+    threads: workflow.resource_settings.cores or 8
     resources:
         gpu=GPUS,
         mem_mb=8000,
@@ -35,7 +36,7 @@ rule speed:
 
 
 rule table_claims:
-    """Set the claims with their verdicts as a table."""
+    """Set a table in HTML, Markdown and LaTeX."""
     input:
         table="results/claims.csv",
         script="figures/table_claims.py",

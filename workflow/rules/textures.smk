@@ -2,7 +2,7 @@
 
 
 rule parts:
-    """Write which texture run plays which part in figures 5 and 7 and their claims."""
+    """Write what figures, claims, the choice of T or the table of speed depend on."""
     output:
         "results/textures.json",
     log:
