@@ -321,7 +321,7 @@ def test_overrides_change_their_run_alone():
     assert differ == {f"alone_seed{seed}" for seed in before.seeds}
     assert after.training("alone", 0).optimiser.lr == 0.5
     # What the override does not name stays that of the shared section.
-    assert after.training("alone", 0).optimiser.iterations == 500
+    assert after.training("alone", 0).optimiser.iterations == 400
     tuned = experiment(baselines__other={"objective": {"style_weight": 3}})
     assert tuned.optimisation("other", 0).objective.style_weight == 3
     assert tuned.optimisation("finetune_in", 0).objective.style_weight == 10

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from vision import torchvision
 
 from texnet import descriptors
 from texnet.config import LITE_WEIGHTS
 from texnet.descriptors import CONVOLUTIONS, LAYERS, WIDTHS, Descriptor, gram, load
 from texnet.errors import DataError, UsageError
-from texnet.runtime import torchvision
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_vgg19 = pytest.mark.skipif(

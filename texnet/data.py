@@ -16,13 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
+from skimage.util import montage
 from torch import Tensor
 
 from texnet.artifacts import check_file, write_bytes
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.exemplars import EXEMPLARS, draw
 from texnet.exemplars import MIN_SIZE as MIN_EXEMPLAR
-from texnet.runtime import torchvision
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 64_000_000
@@ -113,10 +113,16 @@ def write_image(path: Path, image: Tensor) -> None:
 
 def write_image_grid(path: Path, images: Tensor, columns: int = 4) -> None:
     """Write images (B, 3, H, W), clamped to [0, 1], side by side as one PNG."""
-    make_grid = torchvision().utils.make_grid
-    write_image(
-        path, make_grid(images.detach().cpu().clamp(0, 1), nrow=columns, padding=2, pad_value=1.0)
+    pixels = images.detach().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    columns = min(columns, len(pixels))
+    grid = montage(
+        pixels,
+        fill=(1, 1, 1),
+        grid_shape=(-(-len(pixels) // columns), columns),
+        padding_width=2,
+        channel_axis=-1,
     )
+    write_image(path, torch.from_numpy(grid).permute(2, 0, 1))
 
 
 def photo(name: str) -> Tensor:
