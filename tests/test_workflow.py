@@ -58,11 +58,10 @@ def test_the_whole_tiny_dag(project):
 
 def test_the_sweep_gives_the_diverse_runs_their_temperature(project):
     chosen = chosen_temperature(project / "results/sweep/berries.csv", "berries")
-    for seed in (0, 1):
-        folder = project / f"results/v2_diverse_berries_seed{seed}"
-        assert read_run(folder / "run.json").objective.temperature == chosen
-        _, made = load_generator(folder / "model.safetensors")
-        assert made.objective.temperature == chosen
+    folder = project / "results/v2_diverse_berries_seed0"
+    assert read_run(folder / "run.json").objective.temperature == chosen
+    _, made = load_generator(folder / "model.safetensors")
+    assert made.objective.temperature == chosen
     config = project / "config/config.yaml"
     with edited(config, "spotting_limit: 1.3", "spotting_limit: 9.5"):
         again = rerun(project)
@@ -95,16 +94,16 @@ def test_nothing_left_to_do_and_what_reruns_when(project):
 
 def test_without_a_target_everything_is_made(project):
     counts = job_counts(snakemake("-n", "--forceall", *TINY, cwd=project).stdout)
-    assert counts["default"] == "1" and counts["train"] == "38"
+    assert counts["default"] == "1" and counts["train"] == "21"
 
 
 def test_same_bytes_whatever_the_cores(project):
     """Made again from nothing on one core: models, scores and figures to the byte."""
     kept = ["figures/fig3.pdf", "figures/fig7.pdf", "results/scores/gatys.csv",
             "results/sweep/berries.csv", "results/scores/references.csv",
-            "results/stylenet_bn_seed1/model.safetensors",
+            "results/stylenet_bn_seed0/model.safetensors",
             "results/v1_berries_seed0/model.safetensors",
-            "results/v2_diverse_berries_seed1/model.safetensors"]  # fmt: skip
+            "results/v2_diverse_berries_seed0/model.safetensors"]  # fmt: skip
     before = {name: sha256(project / name) for name in kept}
     shutil.move(project / "results", project / "kept")
     shutil.move(project / ".snakemake", project / "kept.snakemake")
@@ -129,7 +128,7 @@ def test_editing_one_run_retrains_that_run_alone(project):
     tiny, few = project / "config/tiny.yaml", "  pyramid_bn_few: {"
     with edited(tiny, few, few + "images: {size: 64, crops: 8}, "):
         counts = job_counts(snakemake("-n", "all", *TINY, cwd=project).stdout)
-        assert counts["train"] == "2" and counts["configure"] == "2"  # both seeds
+        assert counts["train"] == "1" and counts["configure"] == "1"
         assert "optimize" not in counts and counts["score"] == "1"
         done = snakemake("--cores", 2, "all", *TINY, cwd=project)
         assert done.returncode == 0, done.stderr
