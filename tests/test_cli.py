@@ -236,16 +236,16 @@ def test_configure_writes_every_run(capsys):
     nets = ("in", "bn", "lrn_first", "in_first", "noise", "diverse")
     names = [f"stylenet_{net}" for net in nets] + ["pyramid_in", "pyramid_bn", "pyramid_bn_few"]
     names += ["skip_in", "skip_bn", "finetune_bn", "finetune_in", "gatys"]
-    made = [f"{name}_seed{seed}" for name in names for seed in (0, 1)]
+    made = [f"{name}_seed0" for name in names]
     made += ["gatys_larger_seed0", "gatys_largest_seed0"]
     made += [f"v2_diverse_{t}_berries_seed100" for t in ("T4", "T16", "T50", "T200")]
     textures = ("v1", "v1_bn", "v2", "v2_bn", "v2_plain", "v2_diverse", "gatys_texture")
-    made += [f"{name}_berries_seed{seed}" for name in textures for seed in (0, 1)]
+    made += [f"{name}_berries_seed0" for name in textures]
     roles = {f"results/{name}.json" for name in ("stylization", "textures", "sweep", "speed")}
     complete = {f"results/{name}/run.json" for name in made if "v2_diverse_b" not in name}
     asked = {f"results/{name}/asked.json" for name in made if "v2_diverse_b" in name}
-    assert set(written) == roles | complete | asked and len(asked) == 2
-    assert config.read_run(Path("results/gatys_seed1/run.json")).evaluations == 8
+    assert set(written) == roles | complete | asked and len(asked) == 1
+    assert config.read_run(Path("results/gatys_seed0/run.json")).evaluations == 8
     parts = read_json(Path("results/stylization.json"))
     assert parts["batch"] == "stylenet_bn" and parts["optimised_at"]["largest"] == 96
     models = read_json(Path("results/speed.json"))["models"].values()

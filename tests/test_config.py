@@ -70,8 +70,8 @@ def test_committed_configurations(files):
     # The files may only change what they name.
     assert made.optimiser.lr == 0.003
     assert made.optimiser.iterations == (6 if TINY in files else 500)
-    assert runs["stylenet_bn_seed1"].generator.norm == "batch"
-    assert runs["finetune_bn_seed1"].start == "stylenet_bn"
+    assert runs["stylenet_bn_seed0"].generator.norm == "batch"
+    assert runs["finetune_bn_seed0"].start == "stylenet_bn"
 
 
 def test_the_tiny_configuration_has_every_run_and_each_is_short():
@@ -185,7 +185,7 @@ def test_unknown_keys_are_named_with_a_suggestion(key, text):
         ("runs", None, "'runs' is None; it should be a section with keys"),
         ("runs__a/b", {}, "'runs.a/b'"),
         ("runs__..", {}, "'runs...'"),
-        ("runs__noise", {}, "runs.noise"),
+        ("runs__noise", {}, "no run can be named 'noise'"),
         ("runs__gatys", {}, "runs.gatys: a baseline has this name"),
         ("runs__stylenet_in__generator__blocks", None, "runs.stylenet_in: 'blocks' is None"),
         ("runs__stylenet_in__images__heldout", ["coffee"], "runs.stylenet_in: 'coffee' is in both"),
@@ -321,7 +321,7 @@ def test_overrides_change_their_run_alone():
     assert differ == {f"alone_seed{seed}" for seed in before.seeds}
     assert after.training("alone", 0).optimiser.lr == 0.5
     # What the override does not name stays that of the shared section.
-    assert after.training("alone", 0).optimiser.iterations == 400
+    assert after.training("alone", 0).optimiser.iterations == 500
     tuned = experiment(baselines__other={"objective": {"style_weight": 3}})
     assert tuned.optimisation("other", 0).objective.style_weight == 3
     assert tuned.optimisation("finetune_in", 0).objective.style_weight == 10
