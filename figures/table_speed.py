@@ -31,14 +31,12 @@ def medians(rows: list[dict[str, str]]) -> Medians:
 
 
 def by_size(found: Medians) -> Table:
-    """A row for each metric, in the unit of its largest value; a column for each size."""
+    """A row for each metric, in ms or MiB; a column for each size."""
     shown = {metric: found[metric] for metric in LABELS if metric in found}
     sizes = sorted({c for by in shown.values() for c in by}, key=lambda c: int(c[:-2]))
     rows = []
     for metric, by in shown.items():
-        unit, factor = ("ms", 1e3) if max(by.values()) < 1 else ("s", 1)
-        if metric.startswith("memory_"):
-            unit, factor = "MiB", 1
+        unit, factor = ("MiB", 1) if metric.startswith("memory_") else ("ms", 1e3)
         cells = [digits(factor * by[size]) if size in by else "" for size in sizes]
         rows.append([f"{LABELS[metric]} ({unit})", *cells])
     headers = ("", *(size.replace("px", " px") for size in sizes))

@@ -211,7 +211,7 @@ def test_speed_by_size_and_of_the_optimisation(tmp_path, monkeypatch):
         ["", "64 px", "128 px", "1024 px"],
         ["StyleNet IN, one pass (ms)", "1.23", "", "765"],
         ["with noise, lambda > 0, one pass (ms)", "25.0", "", ""],
-        ["objective and gradient, one evaluation (s)", "0.250", "2.50", ""],
+        ["objective and gradient, one evaluation (ms)", "250", "2500", ""],
         ["the paper's StyleNet, one pass (ms)", "", "45.6", ""],
         ["StyleNet IN, one pass, peak memory (MiB)", "", "", "1230"],
         ["objective and gradient, one evaluation, peak memory (MiB)", "0.750", "", ""],

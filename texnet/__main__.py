@@ -180,7 +180,8 @@ def parser() -> argparse.ArgumentParser:
     p = verb(
         commands.claims,
         "judge the paper's claims",
-        "--stylization stylization.json --textures textures.json --scores A.csv --histories DIR",
+        "--stylization stylization.json --textures textures.json --scores A.csv --histories DIR"
+        " -o claims.csv",
     )
     p.add_argument("--stylization", type=Path, required=True, help="results/stylization.json")
     p.add_argument("--textures", type=Path, required=True, help="results/textures.json")

@@ -174,6 +174,7 @@ def sample(args: argparse.Namespace) -> None:
 
     from texnet import config, data, inputs, training
     from texnet.generators import TextureNetV2
+    from texnet.textures import label_of
 
     if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
@@ -194,7 +195,7 @@ def sample(args: argparse.Namespace) -> None:
         z = [part.to(device) for part in noise(1, height, width, number)]
         with torch.no_grad():
             image = net(None, z)[0, :, :height, :width]
-        out = args.out / f"{run.name}_{number}.png"
+        out = args.out / f"{run.name}_{label_of(run.images.exemplar)}_{number}.png"
         data.write_image(out, image)
         print(out)
     if pyramid and (width % 32 or height % 32):
