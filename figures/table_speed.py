@@ -51,10 +51,9 @@ def of_optimisation(found: Medians) -> Table:
     for content, sample in found["sample"].items():
         whole, calls = found["optimisation"][content], found["evaluations"][content]
         row = [content, digits(1e3 * sample), f"{calls:.0f}", digits(whole), digits(whole / sample)]
-        if content in found["optimisation_to_equal"]:
-            equal = found["optimisation_to_equal"][content]
-            row += [f"{found['evaluations_to_equal'][content]:.0f}", digits(equal)]
-            row.append(digits(equal / sample))
+        if equal := found["optimisation_to_equal"].get(content):
+            number = f"{found['evaluations_to_equal'][content]:.0f}"
+            row += [number, digits(equal), digits(equal / sample)]
         else:
             row += ["never", "", ""]
         rows.append(row)

@@ -1,12 +1,12 @@
 """Configuration: what is accepted, and how what is not is named."""
 
-import copy
 import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from experiments import COMMITTED, FULL, changed, experiment
 
 from texnet import config
 from texnet.commands import _mapping
@@ -15,9 +15,7 @@ from texnet.experiment import Experiment
 from texnet.validation import schema
 
 ROOT = Path(__file__).resolve().parents[1]
-FULL = ROOT / "config" / "config.yaml"
 TINY = ROOT / "config" / "tiny.yaml"
-EXPERIMENT = yaml.safe_load(FULL.read_text())
 RUN = {
     "name": "net",
     "seed": 0,
@@ -27,22 +25,6 @@ RUN = {
     "optimiser": {},
     "images": {},
 }
-
-
-def changed(content, **changes):
-    """A deep copy with values set at dotted keys (given with __ for the dots)."""
-    content = copy.deepcopy(content)
-    for key, value in changes.items():
-        *sections, last = key.split("__")
-        inner = content
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
-    return content
-
-
-def experiment(**changes):
-    return config.parse(Experiment, changed(EXPERIMENT, **changes), "configuration")
 
 
 def training(**changes):
@@ -75,7 +57,7 @@ def test_committed_configurations(files):
 
 
 def test_the_tiny_configuration_has_every_run_and_each_is_short():
-    contents = [EXPERIMENT, _mapping(f"{FULL},{TINY}")]
+    contents = [COMMITTED, _mapping(f"{FULL},{TINY}")]
     embedded, tiny = (config.parse(Experiment, c, "configuration") for c in contents)
     for names in ("runs", "baselines"):
         assert list(getattr(tiny, names)) == list(getattr(embedded, names))

@@ -1,31 +1,15 @@
 """Parts in figures and claims: each is what its name says, and compared like with like."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
-import yaml
+from experiments import experiment
 
 from texnet import config
 from texnet.errors import UsageError
-from texnet.experiment import Experiment
 from texnet.parts import STYLIZATION_PAIRS, TEXTURE_PAIRS, compare, differences
 
-ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENT = (ROOT / "config" / "config.yaml").read_text()
 PARTS = "figures__stylization__"
-
-
-def experiment(**changes):
-    """The committed experiment with values set at dotted keys (given with __ for the dots)."""
-    content = yaml.safe_load(EXPERIMENT)
-    for key, value in changes.items():
-        *sections, last = key.split("__")
-        inner = content
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
-    return config.parse(Experiment, content, "configuration")
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,13 @@
 """The textures of the configuration, the sweep of T, and how mistakes in them are named."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
-import yaml
+from experiments import experiment
 
 from texnet import config, sweep
 from texnet.errors import DataError, UsageError
-from texnet.experiment import Experiment
 from texnet.tables import Row, write_table
-
-ROOT = Path(__file__).resolve().parents[1]
-FULL = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-
-
-def experiment(**changes):
-    """The committed experiment with keys of ``textures`` (or ``/``-paths from the top) changed."""
-    content = yaml.safe_load(yaml.safe_dump(FULL))
-    for key, value in changes.items():
-        *sections, last = key.split("__")
-        inner = content
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
-    return config.parse(Experiment, content, "configuration")
 
 
 def test_a_texture_run_is_made_of_all_that_is_shared():

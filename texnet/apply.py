@@ -93,7 +93,7 @@ class Checks:
     def __init__(self, net: Network, run: config.Training) -> None:
         self.net, self.run = net, run
         self.device = next(net.parameters()).device
-        self.seen = min(getattr(net, "receptive_field", 0), run.images.size)
+        self.seen = min(net.receptive_field, run.images.size)
         self.bytes_per_pixel: float | None = None
 
     def __call__(self, source: Path, height: int, width: int) -> list[str]:

@@ -17,7 +17,7 @@ from texnet.evidence import (
     log_ratio,
     ratio,
 )
-from texnet.stylization_claims import final_ratio, mean_ratio
+from texnet.stylization_claims import BATCH, RUNNING, final_ratio, mean_ratio
 
 CLAIMS: Mapping[str, tuple[str, str]] = {
     "C6": ("IN everywhere beats IN at the first layer, which beats LRN and BN", "Fig. 2"),
@@ -35,8 +35,6 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
 }
 
 HELDOUT = "objective on held-out images"
-BN = "(running statistics)"
-BATCH = "(batch statistics)"
 
 
 def over(claim: str, text: str, low: float, above: str, below: str, metric: str, **more) -> Measure:  # noqa: ANN003
@@ -165,23 +163,23 @@ MEASURES: tuple[Measure, ...] = (
         for said, pair in FIRST_LAYER.items()
     ),
     *(
-        over("C6", f"{HELDOUT} {BN}, {said}", 1, *pair, "objective", votes=False)
+        over("C6", f"{HELDOUT} {RUNNING}, {said}", 1, *pair, "objective", votes=False)
         for said, pair in FIRST_LAYER.items()
     ),
     alone("C7", "change of the output at half the contrast over its deviation, IN", 0, "instance",
           "contrast_change", high=0.1),
-    alone("C7", f"the same, BN {BN}", 0.1, "batch", "contrast_change"),
-    over("C8", f"{HELDOUT}, V1 with BN {BN}, new crops over few", 1, V1_BATCH, "pyramid_few",
+    alone("C7", f"the same, BN {RUNNING}", 0.1, "batch", "contrast_change"),
+    over("C8", f"{HELDOUT}, V1 with BN {RUNNING}, new crops over few", 1, V1_BATCH, "pyramid_few",
          "objective"),
     over("C8", f"{HELDOUT}, the same with the image's own statistics", 1, V1_BATCH, "pyramid_few",
          "objective_own_statistics", votes=False),
-    Measure("C8", f"texture loss of outer over inner half, the same {BN}", 1,
+    Measure("C8", f"texture loss of outer over inner half, the same {RUNNING}", 1,
             (V1_BATCH, "pyramid_few"), borders(V1_BATCH, "pyramid_few")),
-    Measure("C8", f"texture loss of outer over inner half, BN {BN} over IN", 1,
+    Measure("C8", f"texture loss of outer over inner half, BN {RUNNING} over IN", 1,
             (V1_BATCH, V1_INSTANCE), borders(V1_BATCH, V1_INSTANCE), votes=False),
     Measure("C9", f"training objective of V1 {BATCH}, BN over IN, mean over iterations", 1,
             (V1_BATCH, V1_INSTANCE), mean(V1_BATCH, V1_INSTANCE)),
-    over("C9", f"{HELDOUT}, V1, BN {BN} over IN", 1, V1_BATCH, V1_INSTANCE, "objective"),
+    over("C9", f"{HELDOUT}, V1, BN {RUNNING} over IN", 1, V1_BATCH, V1_INSTANCE, "objective"),
     over("C15", "deviation over noise, lambda > 0 over lambda = 0", 1.5, DIVERSE, NOISY,
          "noise_deviation"),
     over("C15", "the same in the uniform half of the content", 1.5, DIVERSE, NOISY, UNIFORM),
@@ -201,7 +199,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("C20", "peak memory of one evaluation over one pass, networks of this scale", 1,
             ("speed",), timed("memory_evaluation", "memory_forward_instance"),
             votes=False),
-    Measure("C21", f"time of one pass, BN {BN} over IN", 1 / EQUAL, ("speed",),
+    Measure("C21", f"time of one pass, BN {RUNNING} over IN", 1 / EQUAL, ("speed",),
             timed("forward_batch", "forward_instance"), high=EQUAL),
     Measure("C21", "time of one pass, lambda > 0 over lambda = 0", 1 / EQUAL, ("speed",),
             timed("forward_diverse", "forward_noisy"), high=EQUAL),
@@ -215,7 +213,7 @@ MEASURES: tuple[Measure, ...] = (
         for name, pair in PAIRS.items()
     ),
     *(
-        over("C23", f"{HELDOUT}, {name}, BN {BN} over IN", 1, *pair, "objective")
+        over("C23", f"{HELDOUT}, {name}, BN {RUNNING} over IN", 1, *pair, "objective")
         for name, pair in PAIRS.items()
     ),
     Measure("C26", "largest difference between training and test mode, IN, grey levels", 0,

@@ -117,9 +117,10 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
     "C4": ("IN comes closer than BN to generation by optimisation", "Fig. 4, section 1"),
     "C5": ("stylizations look better at higher resolution", "Fig. 4"),
 }
-BN = "BN (running statistics)"
-OWN = "BN (the image's own statistics)"
 BATCH = "(batch statistics)"
+RUNNING = "(running statistics)"
+BN = f"BN {RUNNING}"
+OWN = "BN (the image's own statistics)"
 
 TRAINED = ("batch", "instance")
 TUNED = ("from_batch", "from_instance")
