@@ -73,6 +73,22 @@ def parser() -> argparse.ArgumentParser:
     p = verb(commands.schema, "write the JSON schema of the configuration", "-o config.schema.json")
     p.add_argument("-o", "--out", type=Path, required=True)
 
+    p = verb(
+        commands.fetch,
+        "fetch weights and images that the registry lists",
+        "vgg19 bsds500_train --mirror /data/texnet",
+    )
+    p.add_argument("names", nargs="*", metavar="NAME", help="what to fetch")
+    p.add_argument("--all", action="store_true", help="everything but sets of more than 2 GB")
+    p.add_argument("--list", action="store_true", help="show the names, what is there, licences")
+    p.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="folder, or address of one, that is tried first (may be repeated)",
+    )
+
     p = verb(commands.train, "train a generator (resumable)", "run.json model.safetensors")
     p.add_argument("run", type=Path, help="run.json of a training")
     p.add_argument(

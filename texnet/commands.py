@@ -83,6 +83,31 @@ def schema(args: argparse.Namespace) -> None:
     write_json(args.out, validation.schema(experiment.Experiment))
 
 
+def fetch(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from texnet import registry
+    from texnet.fetch import LARGE, all_names, complete
+    from texnet.fetch import fetch as fetched
+
+    if args.list:
+        there = complete(*registry.registered())
+        for name, entries in registry.registered().items():
+            size = sum(entry.bytes for entry in entries) / 1e6
+            large = ", only by name" if size > LARGE / 1e6 else ""
+            state = "there" if name in there else "not there"
+            files = f"{len(entries)} files" if len(entries) > 1 else entries[0].file
+            print(f"{name:<20}{state:<11}{size:>10.1f} MB  {files}{large}; {entries[0].licence}")
+        return
+    names = all_names() if args.all else args.names
+    if not names:
+        raise UsageError("name what to fetch, or use --all; --list shows the names")
+    size = sum(entry.bytes for name in names for entry in registry.entries_of(name))
+    with tqdm(total=size, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        for name in names:
+            print(fetched(name, args.mirror, show=bar.update))
+
+
 def train(args: argparse.Namespace) -> None:
     from texnet import config, training
     from texnet.artifacts import check_writable
