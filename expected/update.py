@@ -1,6 +1,6 @@
-"""Keep the results of a finished embedded run here, and show them in the README.
+"""Keep the results of a finished run here; those of the embedded scale are shown in the README.
 
-Run by `make expected` after `make`: no number is copied by hand.
+Run by `make expected` after `make`, or after a run of another scale: no number is copied by hand.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import platform
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import torch
@@ -26,6 +27,17 @@ KEPT = (
     "figures/table_speed.md",
     *(f"figures/fig{number}.png" for number in range(1, 8)),
 )
+TOLERANCE = 0.1
+"""What `texnet verify` widens the expected intervals by, on both sides."""
+TIMED = ["C19", "C21"]
+"""Claims about time on the machine: it compares their verdicts alone."""
+# For weights: published: those of figure 3, and one of each to play with.
+RELEASED = (
+    *(f"stylenet_{norm}_seed{seed}" for norm in ("in", "bn") for seed in range(3)),
+    "stylenet_diverse_seed0",
+    *(f"v1_{exemplar}_seed0" for exemplar in ("berries", "pebbles", "stained_glass")),
+)
+NEVER = ("tiny", "one_iteration")
 VARIANTS = {
     "collapsed": "TextureNetV2, lambda = 0",
     "diverse": "TextureNetV2, lambda > 0",
@@ -49,6 +61,25 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
     return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def commit() -> str:
+    """The commit of the code, with a mark where what makes the results was changed since."""
+
+    def git(*arguments: str) -> str:
+        call = ["git", *arguments]
+        return subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    head = git("rev-parse", "HEAD").strip()
+    changes = git("status", "--porcelain", "--", ".", ":!expected", ":!README.md")
+    return f"{head}+changes" if changes else head
+
+
+def spent() -> float:
+    """Seconds of all trainings and optimisations, one after the other."""
+    tables = (ROOT / "benchmarks").glob("*_seed*.tsv")
+    rows = [path.read_text().splitlines()[1].split("\t") for path in tables]
+    return round(sum(float(row[0]) for row in rows))
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -80,15 +111,33 @@ def texture_table(parts: dict[str, str], metrics: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    scale = read_json(ROOT / "results" / "stylization.json")["scale"]
-    if scale != "embedded":
-        raise SystemExit(f"results/ is of scale '{scale}'; run `make` for the embedded one first")
-    target = ROOT / "expected" / "embedded"
+    made = read_json(ROOT / "results" / "stylization.json")
+    scale = made["scale"]
+    if scale in NEVER:
+        raise SystemExit(f"results/ is of scale '{scale}', whose numbers mean nothing")
+    about = {
+        "scale": scale,
+        "seeds": made["seeds"],
+        "commit": commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "seconds": spent(),
+        "tolerance": TOLERANCE,
+        "timed": TIMED,
+    }
+    target = ROOT / "expected" / scale
     target.mkdir(exist_ok=True)
     for name in KEPT:
         shutil.copyfile(ROOT / name, target / Path(name).name)
-    about = {"torch": torch.__version__, "python": platform.python_version()}
-    write_json(target / "about.json", about | {"processor": processor()})
+    write_json(target / "about.json", about)
+    if scale != "embedded":
+        return
+    for run in RELEASED:
+        (target / "generators" / run).mkdir(parents=True, exist_ok=True)
+        for name in ("model.safetensors", "history.csv"):
+            shutil.copyfile(ROOT / "results" / run / name, target / "generators" / run / name)
 
     _, metadata = read_tensors(LITE_WEIGHTS)
     r2 = json.loads(metadata["r2"])

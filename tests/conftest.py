@@ -38,8 +38,9 @@ def project(tmp_path_factory):
     """A copy of the project in which the tiny DAG has been made; who changes it, restores it."""
     copy = tmp_path_factory.mktemp("project") / "texnet clone"
     ignore = shutil.ignore_patterns(
-        ".venv", ".git", ".snakemake", "results", "logs", "*.pdf", "*.png", "__pycache__", "*.tsv",
-        "table_*.html", "table_*.md", "table_*.tex", "speed.csv", "report.html",
+        ".venv", ".git", ".snakemake", "results", "resources", "logs", "*.pdf", "*.png",
+        "__pycache__", "*.tsv", "table_*.html", "table_*.md", "table_*.tex", "speed.csv",
+        "report.html",
     )  # fmt: skip
     shutil.copytree(ROOT, copy, ignore=ignore)
     done = snakemake("--cores", 2, "all", *TINY, cwd=copy)

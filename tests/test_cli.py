@@ -17,9 +17,9 @@ from texnet.experiment import Experiment
 from texnet.validation import schema
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ("configure", "schema", "train", "optimize", "stylize", "sample", "score", "references",
-         "speed", "estimator", "sweep", "temper", "metrics", "claims", "distill",
-         "exemplar")  # fmt: skip
+VERBS = ("configure", "schema", "fetch", "train", "adopt", "optimize", "stylize", "sample",
+         "score", "references", "speed", "estimator", "sweep", "temper", "metrics", "claims",
+         "verify", "distill", "exemplar")  # fmt: skip
 RUN = {
     "name": "net",
     "seed": 0,
@@ -330,7 +330,7 @@ def test_the_wrong_kind_of_run(capsys):
         ({"images": {"heldout": ["text.png"]}}, 65, "text.png: not a PNG or JPEG"),
         ({"objective": {"style_layers": ["relu5_4"]}}, 2, "has no layer 'relu5_4'"),
         ({"optimiser": {"lr": "fast"}}, 2, "run.json: 'optimiser.lr' is 'fast'"),
-        ({"descriptor": {"name": "vgg19"}}, 66, "resources/vgg19.safetensors: no such weights"),
+        ({"descriptor": {"name": "vgg19"}}, 66, "texnet fetch vgg19 makes it"),
         ({"descriptor": {"name": "vgg19", "weights": "w"}}, 66, "w: no such weights file"),
     ],
 )

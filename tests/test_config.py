@@ -375,6 +375,10 @@ OTHER = {
     "convention": "authors_code",
     "crop_scale": 0.7,
     "crops": 64,
+    "precision": "bf16",
+    "channels_last": True,
+    "compile": True,
+    "graph": True,
 }
 
 

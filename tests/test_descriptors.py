@@ -9,9 +9,11 @@ from safetensors.torch import save_file
 from vision import torchvision
 
 from texnet import descriptors
+from texnet.artifacts import sha256
 from texnet.config import LITE_WEIGHTS
 from texnet.descriptors import CONVOLUTIONS, LAYERS, WIDTHS, Descriptor, gram, load
 from texnet.errors import DataError, UsageError
+from texnet.registry import Entry
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_vgg19 = pytest.mark.skipif(
@@ -48,6 +50,71 @@ def test_same_features_as_torchvisions_vgg19(generator):
             assert found[name].shape == x.shape
             torch.testing.assert_close(found[name], x, rtol=1e-4, atol=1e-3)
     assert next(activations, None) is None
+
+
+def test_torchvisions_normalisation(generator):
+    """The other VGG-19: RGB minus mean over deviation, as torchvision's own transform has it."""
+    vision = torchvision()
+    theirs = vision.models.vgg19(weights=None).features[:4].eval()
+    ours = Descriptor(WIDTHS["vgg19_torchvision"], ["relu1_2"], torchvision=True)
+    with torch.no_grad():
+        for mine, index in zip(ours.convolutions.values(), (0, 2), strict=True):
+            torch.nn.init.kaiming_normal_(theirs[index].weight, generator=generator)
+            mine.load_state_dict(theirs[index].state_dict())
+    images = torch.rand((2, 3, 24, 20), generator=generator)
+    transform = vision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    torch.testing.assert_close(ours(images)["relu1_2"], theirs(transform(images)))
+
+
+@pytest.fixture
+def torchvision_file(tmp_path, generator):
+    """The first convolutions of a VGG-19 as torchvision saves it, with a part of its classifier."""
+    state = {}
+    for number, (before, after) in {0: (3, 64), 2: (64, 64), 5: (64, 128)}.items():
+        state[f"features.{number}.weight"] = torch.rand(after, before, 3, 3, generator=generator)
+        state[f"features.{number}.bias"] = torch.rand(after, generator=generator)
+    state["classifier.0.weight"] = torch.rand(2, 2, generator=generator)
+    torch.save(state, tmp_path / "theirs.pth")
+    return tmp_path / "theirs.pth", state
+
+
+def test_torchvisions_names_are_read(torchvision_file):
+    path, state = torchvision_file
+    net = load("vgg19_torchvision", ["relu2_1"], weights=path)
+    for name, number in (("1_1", 0), ("1_2", 2), ("2_1", 5)):
+        assert torch.equal(net.convolutions[name].weight, state[f"features.{number}.weight"])
+        assert torch.equal(net.convolutions[name].bias, state[f"features.{number}.bias"])
+    with pytest.raises(DataError, match=r"has no tensor 'conv2_2\.weight'"):
+        load("vgg19_torchvision", ["relu2_2"], weights=path)
+
+
+def test_the_two_normalisations_are_never_mixed_up(torchvision_file, tmp_path, monkeypatch):
+    path, state = torchvision_file
+    with pytest.raises(DataError, match="as torchvision does and is not registered as Caffe's"):
+        load("vgg19", ["relu1_1"], weights=path)
+    ours = {f"conv1_1.{kind}": state[f"features.0.{kind}"] for kind in ("weight", "bias")}
+    torch.save(ours, tmp_path / "ours.pth")
+    assert load("vgg19", ["relu1_1"], weights=tmp_path / "ours.pth").torchvision is False
+    with pytest.raises(DataError, match="wants torchvision's own file"):
+        load("vgg19_torchvision", ["relu1_1"], weights=tmp_path / "ours.pth")
+    # The one file that has Caffe's network under torchvision's names is known by its checksum.
+    known = Entry("caffe.pth", (), sha256(path), path.stat().st_size, "", "", "vgg19_exact")
+    monkeypatch.setattr(descriptors, "entries_of", lambda name: [known])
+    caffe = load("vgg19", ["relu1_1"], weights=path)
+    assert torch.equal(caffe.convolutions["1_1"].weight, state["features.0.weight"])
+    assert caffe.torchvision is False
+    with pytest.raises(DataError, match=r"is Caffe's network; use descriptor\.name vgg19"):
+        load("vgg19_torchvision", ["relu1_1"], weights=path)
+
+
+def test_a_manifest_stands_for_its_verified_files(torchvision_file, tmp_path):
+    path, state = torchvision_file
+    (tmp_path / "some.sha256").write_text(f"{sha256(path)}  theirs.pth\n")
+    net = load("vgg19_torchvision", ["relu1_1"], weights=tmp_path / "some.sha256")
+    assert torch.equal(net.convolutions["1_1"].weight, state["features.0.weight"])
+    torch.save({**state, "features.0.bias": torch.zeros(64)}, path)
+    with pytest.raises(DataError, match=r"theirs\.pth: sha256 is .*, wanted"):
+        load("vgg19_torchvision", ["relu1_1"], weights=tmp_path / "some.sha256")
 
 
 def test_odd_sizes_are_rounded_up_at_each_pooling():

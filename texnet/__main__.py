@@ -86,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="URL",
-        help="folder, or address of one, that is tried first (may be repeated)",
+        help="folder, or address of one, that is tried first (may be repeated; then those in"
+        " the environment variable TEXNET_MIRRORS)",
     )
 
     p = verb(commands.train, "train a generator (resumable)", "run.json model.safetensors")
@@ -96,6 +97,15 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--tensorboard", type=Path, metavar="DIR", help="also log the loss there")
     computing(p)
+
+    p = verb(
+        commands.adopt,
+        "take a released generator instead of training it",
+        "run.json expected/embedded/generators/stylenet_in_seed0/model.safetensors out.safetensors",
+    )
+    p.add_argument("run", type=Path, help="run.json of the training")
+    p.add_argument("model", type=Path, help="released generator; history.csv beside it is taken")
+    p.add_argument("out", type=Path, help="model to write; history.csv and samples.png beside it")
 
     p = verb(
         commands.optimize, "generate or finetune images by L-BFGS", "run.json images.safetensors"
@@ -205,6 +215,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--scores", type=Path, nargs="+", required=True)
     p.add_argument("--histories", type=Path, nargs="+", required=True, help="training directories")
     p.add_argument("-o", "--out", type=Path, required=True)
+
+    p = verb(
+        commands.verify,
+        "compare results with those expected of their scale; exits with 1 where claims differ",
+        "embedded --results results --expected expected",
+    )
+    p.add_argument("scale", help="name of the scale: a folder of --expected")
+    p.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    p.add_argument("--expected", type=Path, default=Path("expected"), help="default: expected")
 
     p = verb(
         commands.distill,

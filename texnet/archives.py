@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -21,8 +22,9 @@ EXPANSION = 4
 """Images hardly compress: an archive that grows by more than this is a bomb."""
 BLOCK = 2**20
 
-# RuntimeError: an encrypted member.
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, ValueError)
+# RuntimeError: an encrypted member. OSError without a number: of gzip or bzip2.
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
+           RuntimeError, ValueError)  # fmt: skip
 
 Member = tuple[str, bool, IO[bytes] | None]
 
@@ -46,18 +48,19 @@ def unpack(archive: Path, folder: Path) -> dict[str, str]:
     try:
         with ExitStack() as stack:
             for name, regular, stream in _members(archive, stack):
+                if regular and name == ".":
+                    continue
                 if not regular or not inside(name):
                     raise DataError(
-                        f"{archive}: member '{name}' is a link, a device or outside of its folder; "
+                        f"{archive}: member {name!r} is a link, a device or outside of its folder; "
                         "get the archive from its source"
                     )
                 path = PurePosixPath(name)
+                name = str(path)  # without a "./" before it
                 if stream is None or path.suffix.lower() not in SUFFIXES:
                     continue
                 if any(step.startswith((".", "__MACOSX")) for step in path.parts):
                     continue
-                if name in found:
-                    raise DataError(f"{archive}: member '{name}' comes twice; get it again")
                 found[name], size = _copy(stream, part / name, min(room, LARGEST_IMAGE), archive)
                 room -= size
         if not found:
@@ -66,12 +69,13 @@ def unpack(archive: Path, folder: Path) -> dict[str, str]:
         first = {PurePosixPath(name).parts[0] for name in found}
         shared = len(first) == 1 and all("/" in name for name in found)
         (part / first.pop() if shared else part).rename(folder)
-    except OSError as error:
-        raise WriteError(
-            f"{folder}: cannot be written ({error.strerror}); free some space and fetch again"
-        ) from error
-    except DAMAGED as error:
-        raise DataError(f"{archive}: damaged archive ({error}); get it again") from error
+    except (OSError, *DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise WriteError(
+                f"{folder}: cannot be written ({error.strerror}); free some space and fetch again"
+            ) from error
+        reason = str(error).partition(":\n")[0]
+        raise DataError(f"{archive}: damaged archive ({reason}); get it again") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return {name.partition("/")[2] if shared else name: digest for name, digest in found.items()}
@@ -94,18 +98,29 @@ def _members(archive: Path, stack: ExitStack) -> Iterator[Member]:
     for info in tar:
         regular = info.isreg() or info.isdir()
         yield info.name, regular, tar.extractfile(info) if info.isreg() else None
+    # Where a header is damaged or missing, tarfile stops as it does at the end.
+    stream = tar.fileobj
+    stream.seek(tar.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("no end of the archive")
+    while stream.read(BLOCK):  # gzip's checksum comes last
+        pass
 
 
 def _copy(stream: IO[bytes], target: Path, most: int, archive: Path) -> tuple[str, int]:
     """SHA-256 and size of what was written, whatever the archive says of its size."""
     total, size = hashlib.sha256(), 0
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as out:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        opened = target.open("xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{archive}: member {target.name!r} comes twice; get it again") from error
+    with opened as out:
         while block := stream.read(BLOCK):
             size += len(block)
             if size > most:
                 raise DataError(
-                    f"{archive}: its images are larger than {most} bytes in '{target.name}'; "
+                    f"{archive}: its images are larger than {most} bytes in {target.name!r}; "
                     "this is no archive of photographs"
                 )
             total.update(block)

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from texnet.errors import DataError, UsageError
+from texnet.errors import DataError, DifferenceError, UsageError
 
 
 def configure(args: argparse.Namespace) -> None:
@@ -55,13 +55,13 @@ def _mapping(text: str) -> dict:
     return merged
 
 
-def _device(name: str, threads: int):  # noqa: ANN202 (a torch.device)
+def _device(name: str, threads: int, precision: str = "fp32"):  # noqa: ANN202 (a torch.device)
     """Set up the process; UsageError where the device is not there."""
     import torch
 
     from texnet import runtime
 
-    device = runtime.prepare(name, threads)
+    device = runtime.prepare(name, threads, precision)
     try:
         torch.empty(1, device=device)
     except (AssertionError, NotImplementedError, RuntimeError) as error:
@@ -99,13 +99,14 @@ def fetch(args: argparse.Namespace) -> None:
             files = f"{len(entries)} files" if len(entries) > 1 else entries[0].file
             print(f"{name:<20}{state:<11}{size:>10.1f} MB  {files}{large}; {entries[0].licence}")
         return
+    mirrors = [*args.mirror, *registry.mirrors()]
     names = all_names() if args.all else args.names
     if not names:
         raise UsageError("name what to fetch, or use --all; --list shows the names")
     size = sum(entry.bytes for name in names for entry in registry.entries_of(name))
     with tqdm(total=size, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         for name in names:
-            print(fetched(name, args.mirror, show=bar.update))
+            print(fetched(name, mirrors, show=bar.update))
 
 
 def train(args: argparse.Namespace) -> None:
@@ -122,11 +123,18 @@ def train(args: argparse.Namespace) -> None:
             "run.json of it"
         )
     check_writable(args.out)
-    device = _device(args.device or run.device, run.threads)
+    device = _device(args.device or run.device, run.threads, run.acceleration.precision)
     with Progress(
         f"{run.name} seed {run.seed}", run.optimiser.iterations, args.tensorboard
     ) as show:
         training.train(run, args.out, device, lambda step: show(step.iteration, step.loss))
+
+
+def adopt(args: argparse.Namespace) -> None:
+    from texnet import releases, training
+
+    releases.adopt(args.run, args.model, args.out)
+    training.show_samples(args.out, _device("cpu", 1))
 
 
 def optimize(args: argparse.Namespace) -> None:
@@ -138,7 +146,7 @@ def optimize(args: argparse.Namespace) -> None:
     if not isinstance(run, config.Optimisation):
         raise UsageError(f"{args.run}: describes a training; use texnet train")
     check_writable(args.out)
-    device = _device(args.device or run.device, run.threads)
+    device = _device(args.device or run.device, run.threads, run.acceleration.precision)
     done = 0
     images = run.images
     total = images.samples if isinstance(images, config.Texture) else len(images.heldout)
@@ -302,6 +310,16 @@ def claims(args: argparse.Namespace) -> None:
 
     rows = judge(gather(args.stylization, args.textures, args.sweeps, args.scores, args.histories))
     tables.write_table(args.out, CLAIM_COLUMNS, rows)
+
+
+def verify(args: argparse.Namespace) -> None:
+    from texnet import verification
+
+    lines, reproduced = verification.verify(args.scale, args.results, args.expected)
+    # Before the error, also where both streams end up in one.
+    print(*lines, sep="\n", flush=True)
+    if not reproduced:
+        raise DifferenceError(lines[-1])
 
 
 def distill(args: argparse.Namespace) -> None:

@@ -11,115 +11,43 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag
 from pydantic.dataclasses import dataclass
 
 from texnet.artifacts import read_json
+from texnet.fields import (
+    STRICT,
+    Device,
+    Layer,
+    Name,
+    Pixels,
+    Positive,
+    Rate,
+    Seed,
+    Share,
+    Weight,
+)
+from texnet.networks import Generator, SkipNet, StyleNet, TextureNetV1, TextureNetV2
+from texnet.registry import manifest, registered
 from texnet.validation import parse
 
 LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safetensors"
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+(_[A-Za-z0-9]+)*$")]
-Layer = Literal[
-    "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3", "relu3_4",
-    "relu4_1", "relu4_2", "relu4_3", "relu4_4", "relu5_1", "relu5_2", "relu5_3", "relu5_4",
-]  # fmt: skip
-Positive = Annotated[int, Field(gt=0, strict=True)]
-Pixels = Annotated[int, Field(ge=16, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-# YAML reads 1e-3 as a string, so strings of numbers are numbers; yes and true are not.
-NotBool = BeforeValidator(lambda value: str(value) if isinstance(value, bool) else value)
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False), NotBool]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBool]
-Share = Annotated[float, Field(gt=0, le=1), NotBool]
-Device = Literal["cpu", "cuda", "mps", "auto"]
-Norm = Literal["instance", "batch", "instance_first", "lrn_first", "none"]
-PlainNorm = Literal["instance", "batch", "none"]
 
 
 @dataclass(frozen=True, config=STRICT)
 class Descriptor:
     """The network whose activations define texture and content."""
 
-    name: Literal["vgg19", "vgg19_lite", "random"] = "vgg19_lite"
-    """vgg19_lite is in the repository; vgg19 needs its weights; random has untrained filters."""
+    name: Literal["vgg19", "vgg19_torchvision", "vgg19_lite", "random"] = "vgg19_lite"
+    """vgg19_lite is in the repository; vgg19 (Caffe's, the paper's) and vgg19_torchvision (another
+    network, with another normalisation) are fetched; random has untrained filters."""
     pool: Literal["max", "avg"] = "max"
     """Max pooling as the authors, or average pooling as Gatys et al."""
     weights: str | None = None
-    """Weights file; for vgg19 also TEXNET_WEIGHTS or resources/vgg19.safetensors."""
+    """Weights: a name of data/registry.csv or a file; null for the registry's under the network's
+    name (for vgg19 also TEXNET_WEIGHTS)."""
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
     """Checksum that the weights file must have."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class StyleNet:
-    """StyleNet, the residual generator (paper section 5.2; authors' models/johnson.lua)."""
-
-    name: Literal["stylenet"] = "stylenet"
-    norm: Norm = "instance"
-    """Normalisation: IN or BN throughout, or BN with IN or LRN of the input (figure 2), or none."""
-    width: Positive = 32
-    """Channels after the first convolution; the residual blocks have four times as many."""
-    blocks: Positive = 5
-    """Residual blocks."""
-    noise_channels: Annotated[int, Field(ge=0, strict=True)] = 0
-    """Channels of U(0, 1) noise appended to the content image."""
-    upsampling: Literal["transposed", "bilinear"] = "transposed"
-    """Transposed convolutions, or bilinear doubling and a convolution (no checkerboard)."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class SkipNet:
-    """An encoder and decoder with skips, for stylization (authors' v1 branch, models/skip.lua)."""
-
-    name: Literal["skip"]
-    norm: PlainNorm = "instance"
-    """Normalisation: IN, BN, or none."""
-    width: Positive = 16
-    """Channels at full size; twice as many at each halving, 8 x width at most."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class TextureNetV1:
-    """The multi-scale pyramid, of textures or stylizations (authors' v1 branch, pyramid.lua)."""
-
-    name: Literal["texturenet_v1"]
-    norm: PlainNorm = "batch"
-    """Normalisation: BN as the authors, IN, or none."""
-    width: Positive = 8
-    """Channels of a scale."""
-    noise_channels: Positive = 3
-    """Channels of U(0, 1) noise at each of the six scales."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class TextureNetV2:
-    """A vector, fully connected layers and upsampling convolutions (paper section 5.1)."""
-
-    name: Literal["texturenet_v2"]
-    norm: PlainNorm = "instance"
-    """Normalisation: IN, BN, or none."""
-    width: Positive = 16
-    """Channels at full size; twice as many at each halving, 512 at most."""
-    latent: Positive = 256
-    """Length of z ~ N(0, I)."""
-
-
-def named(value: Any) -> str:  # noqa: ANN401 (whatever the file holds)
-    """The name of the network that a generator section describes: which member of a union."""
-    name = value.get("name", "stylenet") if isinstance(value, dict) else value
-    return name if isinstance(name, str) else getattr(name, "name", None) or "stylenet"
-
-
-TextureGenerator = Annotated[TextureNetV1 | TextureNetV2, Field(discriminator="name")]
-Generator = Annotated[
-    Annotated[StyleNet, Tag("stylenet")]
-    | Annotated[SkipNet, Tag("skip")]
-    | Annotated[TextureNetV1, Tag("texturenet_v1")]
-    | Annotated[TextureNetV2, Tag("texturenet_v2")],
-    Discriminator(named),
-]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -172,8 +100,25 @@ class Optimiser:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Acceleration:
+    """How a run is computed: what changes rounding and speed, not what is minimised."""
+
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of convolutions: tf32 on cuda alone; bf16 by autocast. Gram matrices, losses and weights stay
+    in fp32."""
+    channels_last: bool = False
+    """Memory layout of the generator's maps (the descriptor's is always channels last)."""
+    compile: bool = False
+    """torch.compile of the descriptor, on cuda of the generator too."""
+    graph: bool = False
+    """On cuda, replay the whole training step as one CUDA graph."""
+    loaders: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Threads that make batches ahead of the training; 0 makes each when it is needed."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class Images:
-    """Exemplar and content images: photograph names, exemplar names or files."""
+    """Exemplar and content images: names of photographs, of exemplars, of the registry; files."""
 
     style: str = "swirls"
     """The style exemplar."""
@@ -188,7 +133,7 @@ class Images:
     crops: Positive | None = None
     """How many different training crops there are; null draws a new one each time."""
     contents: Annotated[tuple[str, ...], Field(min_length=1)] = ("astronaut",)
-    """Content images to train on."""
+    """Content images to train on; also sets of the registry (bsds500_train) and folders."""
     heldout: Annotated[tuple[str, ...], Field(min_length=1)] = ("chelsea",)
     """Content images never trained on, for every measured number."""
 
@@ -274,6 +219,7 @@ class Training:
     """auto takes an accelerator where there is one."""
     threads: Positive = 1
     """CPU threads; another number gives other bits."""
+    acceleration: Acceleration = Field(default_factory=Acceleration)
     heldout_every: Positive = 500
     """Iterations between evaluations on the held-out images."""
     checkpoint_every: Positive = 500
@@ -343,6 +289,7 @@ class Optimisation:
     """Evaluations of the objective and its gradient that L-BFGS may use."""
     device: Device = "auto"
     threads: Positive = 1
+    acceleration: Acceleration = Field(default_factory=Acceleration)
 
     def __post_init__(self) -> None:
         _check_task(self.images, self.objective)
@@ -369,16 +316,20 @@ def read_run(path: Path) -> Training | Optimisation:
 
 
 def weights_file(descriptor: Descriptor) -> Path | None:
-    """Where a descriptor's weights are looked for; None for untrained filters.
+    """What a descriptor's weights are read from; None for untrained filters.
 
-    The key ``descriptor.weights``; else, for vgg19, the environment variable ``TEXNET_WEIGHTS`` or
-    ``resources/vgg19.safetensors``; for vgg19_lite the file in the repository.
+    A file, or the manifest of a name of the registry: the key ``descriptor.weights``; else, for
+    vgg19, the environment variable ``TEXNET_WEIGHTS``; else the network's own name. That of
+    vgg19_lite is in the repository.
     """
+    if descriptor.weights in registered():
+        return manifest(descriptor.weights)
     if descriptor.weights or descriptor.name == "random":
         return Path(descriptor.weights) if descriptor.weights else None
     if descriptor.name == "vgg19_lite":
         return LITE_WEIGHTS
-    return Path(os.environ.get("TEXNET_WEIGHTS") or "resources/vgg19.safetensors")
+    named = os.environ.get("TEXNET_WEIGHTS") if descriptor.name == "vgg19" else None
+    return Path(named) if named else manifest(descriptor.name)
 
 
 def to_json(run: Training | Optimisation) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from texnet.artifacts import check_file, write_bytes
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.exemplars import EXEMPLARS, draw
 from texnet.exemplars import MIN_SIZE as MIN_EXEMPLAR
+from texnet.registry import image as registered_image
+from texnet.registry import registered
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 64_000_000
@@ -141,7 +143,8 @@ def drawn(name: str, size: int) -> Tensor:
 
 
 def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
-    """An image by photograph name, by exemplar name (drawn at ``size`` pixels) or by path.
+    """An image by the name of a photograph, of an exemplar (drawn at ``size`` pixels) or of the
+    registry, or by path.
 
     The smallest exemplar has 32 pixels.
     """
@@ -149,11 +152,13 @@ def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
         return photo(source)
     if source in EXEMPLARS:
         return drawn(source, max(size, MIN_EXEMPLAR)).clone()
+    if source in registered():
+        return read_image(registered_image(source))
     if Path(source).suffix or Path(source).exists():
         return read_image(Path(source))
     raise UsageError(
-        f"unknown image '{source}'; use a file, a photograph ({', '.join(PHOTOS)}) "
-        f"or an exemplar ({', '.join(EXEMPLARS)})"
+        f"unknown image '{source}'; use a file, a photograph ({', '.join(PHOTOS)}), "
+        f"an exemplar ({', '.join(EXEMPLARS)}) or a name that texnet fetch --list shows"
     )
 
 
@@ -195,7 +200,7 @@ class ContentCrops:
     images the random scale stands in for a large content set.
 
     Args:
-        images: tensors (3, H, W).
+        images: tensors (3, H, W), which may be made when they are asked for.
         size: side of a crop, in pixels.
         batch: crops in a batch.
         seed: key of the generator.
@@ -214,7 +219,7 @@ class ContentCrops:
     ) -> None:
         if not images:
             raise UsageError("no content images were given; name at least one in images.contents")
-        self.images, self.size, self.batch = list(images), size, batch
+        self.images, self.size, self.batch = images, size, batch
         self.seed, self.scale = seed, scale
         rng = np.random.Generator(np.random.Philox(key=[seed, FIXED_CROPS]))
         self.fixed = [self._crop(rng) for _ in range(crops or 0)]

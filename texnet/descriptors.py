@@ -2,16 +2,18 @@
 
 Three networks share one architecture and one calling convention:
 
-========== ====================== =======================================================
-name       widths of the 5 blocks weights
-========== ====================== =======================================================
-vgg19      64 128 256 512 512     Simonyan & Zisserman's, in the Caffe/Keras normalisation
-vgg19_lite 16 32 64 128 128       distilled from vgg19 by :mod:`texnet.distillation`
-random     16 32 64 128 128       untrained filters of a fixed seed: weights-free control
-========== ====================== =======================================================
+================= ====================== =======================================================
+name              widths of the 5 blocks weights
+================= ====================== =======================================================
+vgg19             64 128 256 512 512     Simonyan & Zisserman's, in the Caffe/Keras normalisation
+vgg19_torchvision 64 128 256 512 512     torchvision's own training, in its normalisation
+vgg19_lite        16 32 64 128 128       distilled from vgg19 by :mod:`texnet.distillation`
+random            16 32 64 128 128       untrained filters of a fixed seed: weights-free control
+================= ====================== =======================================================
 
-Images are RGB in [0, 1]; inside, they become BGR in 0-255 minus Caffe's channel means, which is
-what the weights were trained with (authors' code, master branch, ``src/utils.lua``).
+Images are RGB in [0, 1]; inside, they become what the weights were trained with: BGR in 0-255 minus
+Caffe's channel means (authors' code, master branch, ``src/utils.lua``), or torchvision's RGB minus
+mean over deviation.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from texnet import config
 from texnet.artifacts import read_tensors, sha256
 from texnet.errors import DataError, MissingError, UsageError
+from texnet.registry import MANIFEST, entries_of, read_manifest, verified
 
 CONVOLUTIONS: tuple[str, ...] = tuple(
     f"{block}_{index}"
@@ -36,11 +39,20 @@ CONVOLUTIONS: tuple[str, ...] = tuple(
 LAYERS: tuple[str, ...] = tuple(f"relu{name}" for name in CONVOLUTIONS)
 WIDTHS: Mapping[str, tuple[int, ...]] = {
     "vgg19": (64, 128, 256, 512, 512),
+    "vgg19_torchvision": (64, 128, 256, 512, 512),
     "vgg19_lite": (16, 32, 64, 128, 128),
     "random": (16, 32, 64, 128, 128),
 }
-LAST_LAYER: Mapping[str, str] = {"vgg19": "relu5_4", "vgg19_lite": "relu5_1", "random": "relu5_1"}
+LAST_LAYER: Mapping[str, str] = {
+    "vgg19": "relu5_4",
+    "vgg19_torchvision": "relu5_4",
+    "vgg19_lite": "relu5_1",
+    "random": "relu5_1",
+}
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+TORCHVISION_MEAN, TORCHVISION_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Numbers of the convolutions in torchvision's Sequential, by which .pth files name them.
+SEQUENTIAL = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 
 
 class Descriptor(nn.Module):
@@ -50,6 +62,7 @@ class Descriptor(nn.Module):
         widths: channels of each of the five blocks.
         layers: names of the activations to return, out of ``LAYERS``; order does not matter.
         pool: ``max`` (2x2, stride 2, ceil mode, as loadcaffe builds it) or ``avg`` (Gatys et al.).
+        torchvision: whether the weights want torchvision's normalisation instead of Caffe's.
 
     Calling it with images (B, 3, H, W), RGB in [0, 1], returns ``{layer: (B, C, h, w)}``; h and w
     are H and W halved (rounding up) before each block but the first. Gradients flow to the images,
@@ -57,7 +70,11 @@ class Descriptor(nn.Module):
     """
 
     def __init__(
-        self, widths: Iterable[int], layers: Iterable[str], pool: Literal["max", "avg"] = "max"
+        self,
+        widths: Iterable[int],
+        layers: Iterable[str],
+        pool: Literal["max", "avg"] = "max",
+        torchvision: bool = False,
     ) -> None:
         super().__init__()
         wanted = set(layers)
@@ -71,22 +88,26 @@ class Descriptor(nn.Module):
         if pool not in ("max", "avg"):
             raise UsageError(f"unknown pooling '{pool}'; use max or avg")
         self.layers = tuple(name for name in LAYERS if name in wanted)
-        self.pool = pool
+        self.pool, self.torchvision = pool, torchvision
         self.convolutions = nn.ModuleDict()
         channels, widths = 3, tuple(widths)
         for name in CONVOLUTIONS[: LAYERS.index(self.layers[-1]) + 1]:
             width = widths[int(name[0]) - 1]
             self.convolutions[name] = nn.Conv2d(channels, width, 3, padding=1)
             channels = width
-        self.register_buffer(
-            "mean", torch.tensor(CAFFE_MEAN_BGR).view(1, 3, 1, 1), persistent=False
-        )
+        mean = torch.tensor(TORCHVISION_MEAN if torchvision else CAFFE_MEAN_BGR)
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        deviation = torch.tensor(TORCHVISION_DEVIATION)
+        self.register_buffer("deviation", deviation.view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
-        x = images.flip(1) * 255 - self.mean
+        if self.torchvision:
+            x = (images - self.mean) / self.deviation
+        else:
+            x = images.flip(1) * 255 - self.mean
         pool = F.max_pool2d if self.pool == "max" else F.avg_pool2d
         features = {}
         for name, convolution in self.convolutions.items():
@@ -121,12 +142,12 @@ def load(
     """A descriptor with its weights, frozen, in evaluation mode.
 
     Args:
-        name: ``vgg19``, ``vgg19_lite`` or ``random``.
+        name: ``vgg19``, ``vgg19_torchvision``, ``vgg19_lite`` or ``random``.
         layers: names of the activations to return.
         pool: see :class:`Descriptor`.
-        weights: file to read; for ``vgg19`` it may be left out when the environment variable
-            ``TEXNET_WEIGHTS`` or ``resources/vgg19.safetensors`` names it. A directory stands for
-            all the safetensors files in it.
+        weights: file to read, or the manifest of a name of the registry; may be left out where
+            :func:`texnet.config.weights_file` knows it. A directory stands for all the safetensors
+            files in it.
         checksum: SHA-256 that a weights *file* must have.
 
     Raises:
@@ -143,7 +164,8 @@ def load(
                 f"descriptor '{name}' ends at {reachable[-1]} and has no layer '{layer}'; "
                 "use vgg19 or an earlier layer"
             )
-    descriptor = Descriptor(WIDTHS[name], layers, pool)
+    torchvision = name == "vgg19_torchvision"
+    descriptor = Descriptor(WIDTHS[name], layers, pool, torchvision)
     if name == "random":
         initialise(descriptor, torch.Generator().manual_seed(0))
     else:
@@ -155,7 +177,7 @@ def load(
                 f"{path}: sha256 is {found}, wanted {checksum}; "
                 "restore the file or correct the checksum"
             )
-        state = read_weights(path)
+        state = read_weights(path, torchvision)
         for key, parameter in descriptor.named_parameters():
             _, convolution, kind = key.split(".")
             stored = f"conv{convolution}.{kind}"
@@ -177,19 +199,28 @@ def initialise(descriptor: Descriptor, generator: torch.Generator) -> None:
         nn.init.zeros_(convolution.bias)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, torchvision: bool = False) -> dict[str, Tensor]:
     """``{'conv1_1.weight': (O, I, 3, 3) float32, 'conv1_1.bias': (O,), ...}`` from a file.
 
     Reads safetensors, or a PyTorch state dictionary (``.pth``, with ``weights_only``) under the
-    same names. Tensors stored at 8 bits (``NAME_u8`` with ``NAME_scale`` and ``NAME_min``) are
-    expanded. A directory stands for the union of its safetensors files.
+    same names or torchvision's. Tensors stored at 8 bits (``NAME_u8`` with ``NAME_scale`` and
+    ``NAME_min``) are expanded. A directory stands for the union of its safetensors files, a
+    manifest (``.sha256``) for that of its files, which are verified.
+
+    Args:
+        path: what to read.
+        torchvision: which of the two differently normalised networks is wanted; the other is
+            refused.
     """
     path = Path(path)
+    if path.suffix == MANIFEST:
+        files = [verified(file, digest) for file, digest in read_manifest(path).items()]
+        return {k: value for file in files for k, value in read_weights(file, torchvision).items()}
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
         if not files:
             raise MissingError(f"{path}: this directory holds no .safetensors file")
-        return {key: value for file in files for key, value in read_weights(file).items()}
+        return {k: value for file in files for k, value in read_weights(file, torchvision).items()}
     if not path.is_file():
         raise MissingError(
             f"{path}: no such weights file; name it as descriptor.weights in the configuration "
@@ -209,6 +240,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             )
     else:
         state, _ = read_tensors(path)
+    state = _in_our_names(path, state, torchvision)
     weights = {}
     for key, value in state.items():
         if key.endswith("_u8"):
@@ -223,3 +255,33 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not value.isfinite().all():
             raise DataError(f"{path}: tensor '{key}' holds NaN or infinity; restore the file")
     return weights
+
+
+def _in_our_names(path: Path, state: Mapping[str, Tensor], torchvision: bool) -> dict[str, Tensor]:
+    """Tensors named as ours are, of the wanted one of two networks that differ in numbers alone.
+
+    Our names mean Caffe's network. Torchvision's names (``features.0.weight``) mean torchvision's,
+    but for the one file of the registry that has Caffe's network under them.
+    """
+    if not any(key.startswith("features.") for key in state):
+        if torchvision:
+            raise DataError(
+                f"{path}: names its tensors conv1_1.weight, ..., as Caffe's network; "
+                "vgg19_torchvision wants torchvision's own file"
+            )
+        return dict(state)
+    caffe = sha256(path) in [entry.sha256 for entry in entries_of("vgg19_exact")]
+    if torchvision and caffe:
+        raise DataError(f"{path}: is Caffe's network; use descriptor.name vgg19")
+    if not torchvision and not caffe:
+        raise DataError(
+            f"{path}: names its tensors as torchvision does and is not registered as Caffe's "
+            "network, which wants another normalisation; use descriptor.name vgg19_torchvision, or "
+            "fetch vgg19_exact"
+        )
+    names = dict(zip(map(str, SEQUENTIAL), CONVOLUTIONS, strict=True))
+    split = {key: key.split(".") for key in state if key.startswith("features.")}
+    try:
+        return {f"conv{names[n]}.{kind}": state[key] for key, (_, n, kind) in split.items()}
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: '{error}' is no convolution of VGG-19; restore it") from error

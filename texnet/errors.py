@@ -11,6 +11,12 @@ class TexnetError(Exception):
     code = 1
 
 
+class DifferenceError(TexnetError):
+    """Results that differ from the expected ones."""
+
+    code = 1
+
+
 class UsageError(TexnetError):
     """A wrong argument, configuration key or value."""
 

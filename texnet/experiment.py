@@ -2,30 +2,23 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError
 from pydantic.dataclasses import dataclass
 
 from texnet.config import (
     LARGEST_EVALUATION,
-    STRICT,
+    Acceleration,
     Descriptor,
-    Device,
     Images,
-    Name,
     Objective,
     Optimisation,
     Optimiser,
-    Pixels,
-    Positive,
-    Seed,
-    SkipNet,
-    StyleNet,
-    TextureNetV1,
     Training,
-    named,
 )
+from texnet.fields import STRICT, Device, Name, Pixels, Positive, Seed
+from texnet.networks import SkipNet, StyleNet, TextureNetV1, named
 from texnet.overrides import (
     GeneratorChange,
     ImagesChange,
@@ -116,6 +109,12 @@ class Experiment:
     """auto takes an accelerator where there is one; cpu keeps results bit-identical."""
     threads: Positive = 1
     """CPU threads of each training; another number gives other bits."""
+    acceleration: Acceleration = Field(default_factory=Acceleration)
+    """How trainings and optimisations are computed."""
+    weights: Literal["train", "published"] = "train"
+    """published takes released generators (expected/SCALE/generators) where there are any."""
+    mirrors: tuple[str, ...] = ()
+    """Folders, or addresses of folders, that have the registry's files; tried first."""
     heldout_every: Positive = 500
     """Iterations between evaluations on the held-out images."""
     checkpoint_every: Positive = 500
@@ -298,6 +297,7 @@ class Experiment:
             "images": merge(self.images, entry.images),
             "device": self.device,
             "threads": self.threads,
+            "acceleration": self.acceleration,
         }
 
     def all_runs(self) -> dict[str, Training | Optimisation]:
@@ -312,6 +312,7 @@ class Experiment:
             self.seeds,
             device=self.device,
             threads=self.threads,
+            acceleration=self.acceleration,
             heldout_every=self.heldout_every,
             checkpoint_every=self.checkpoint_every,
         )

@@ -6,40 +6,46 @@ The only module that touches the network.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import shutil
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pooch
 import requests
 from filelock import FileLock
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from texnet.archives import unpack
-from texnet.artifacts import sha256, write_text
+from texnet.artifacts import sha256, write_bytes, write_text
+from texnet.assembly import assemble, recipe
 from texnet.errors import DataError, MissingError, WriteError
 from texnet.registry import (
+    LARGE,
     Entry,
+    addresses,
     cache,
+    complete,
     entries_of,
     manifest,
-    read_manifest,
     registered,
-    verified,
+    unfinished,
 )
 
 BLOCK = 1 << 16
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 REDIRECTS = 5
 AT_ONCE = 8
-LARGE = 2 * 10**9
-"""Names with more bytes than this are fetched only when they are asked for by name."""
+SHARD_FOLDER = "shards"
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,47 @@ class Transient(Exception):
     """Another try at this address may help."""
 
 
+class Watched(HTTPAdapter):
+    """Ends slow connections. Timeouts are of one wait, which a server that drips its head meets."""
+
+    def __init__(self, patience: Patience) -> None:
+        super().__init__()
+        self.patience, self.came, self.slow = patience, 0, ""
+        self._sockets: list[socket.socket] = []
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        pool, sockets = super().get_connection_with_tls_context(*args, **kwargs), self._sockets
+
+        class Connection(pool.ConnectionCls):
+            def _new_conn(self) -> socket.socket:
+                made = super()._new_conn()
+                sockets.append(made.dup())  # TLS takes over the socket itself
+                return made
+
+        pool.ConnectionCls = Connection
+        return pool
+
+    def _watch(self) -> None:
+        wait, before = self.patience.connect + self.patience.silence + self.patience.window, 0
+        while not self._over.wait(wait):
+            rate, before, wait = (self.came - before) / wait, self.came, self.patience.window
+            if rate < self.patience.slowest:
+                self.slow = self.slow or f"gives {rate:.0f} bytes a second"
+                for each in tuple(self._sockets):
+                    with contextlib.suppress(OSError):
+                        each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._over.set()
+        self._watcher.join()
+        for each in self._sockets:
+            each.close()
+        super().close()
+
+
 class Download:
     """Pooch's downloader of one entry: what came of a broken download is kept and resumed.
 
@@ -82,12 +129,16 @@ class Download:
         self.entry, self.patience, self.show = entry, patience, show
 
     def __call__(self, url: str, output_file: str, pooch: Any = None) -> None:  # noqa: ANN401 (pooch's)
-        part = _part(self.entry)
+        part = unfinished(self.entry)
         for number in range(self.patience.tries):
             if number:
                 time.sleep(self.patience.pause * 2 ** (number - 1))
             try:
-                self._stream(url, part)
+                if self._stream(url, part) and self.entry.sha256 not in ("", sha256(part)):
+                    part.unlink()  # it began with what another address, or another try, gave
+                    raise Transient("does not go on with what was there")
+            except (requests.TooManyRedirects, ValueError) as error:  # the latter: a bad address
+                raise Refused(_told(error)) from error
             except (requests.RequestException, HTTPError, TimeoutError, Transient) as error:
                 reason = error
                 continue
@@ -96,76 +147,84 @@ class Download:
             return
         raise Refused(f"{_told(reason)}, {self.patience.tries} times") from reason
 
-    def _stream(self, url: str, part: Path) -> None:
+    def _stream(self, url: str, part: Path) -> bool:
+        """Make ``part`` whole; whether what was there is the beginning of it."""
         have = part.stat().st_size if part.exists() else 0
         if have >= self.entry.bytes:
             part.unlink()
             have = 0
         if urlsplit(url).scheme in ("http", "https"):
-            with requests.Session() as session:
-                session.max_redirects = REDIRECTS
-                with self._answer(session, url, have) as response:
-                    resumed = response.status_code == requests.codes.partial
-                    read = response.raw.read1
-                    self._store(lambda: read(BLOCK, decode_content=False), part, resumed)
-            return
+            return self._request(url, part, have)
         path = Path(unquote(urlsplit(url).path))
         try:
-            with path.open("rb") as source:
-                source.seek(have)
-                self._store(lambda: source.read(BLOCK), part, resumed=True)
-        except FileNotFoundError as error:
-            raise Refused("no such file") from error
+            if (size := path.stat().st_size) != self.entry.bytes:
+                raise Refused(f"has {size} bytes, wanted {self.entry.bytes}")
+            source = path.open("rb")
+        except OSError as error:  # not to be taken for one of the writing
+            raise Refused(f"{error.strerror}".lower()) from error
+        with source:
+            source.seek(have)
+            return self._store(lambda: source.read(BLOCK), part, resumed=True)
 
-    def _answer(self, session: requests.Session, url: str, have: int) -> requests.Response:
-        """The server's answer, if what follows can be the rest of the file or the whole of it."""
+    def _request(self, url: str, part: Path, have: int) -> bool:
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         waits = (self.patience.connect, self.patience.silence)
-        try:
-            response = session.get(url, headers=headers, stream=True, timeout=waits)
-        except (requests.TooManyRedirects, requests.exceptions.InvalidSchema) as error:
-            raise Refused(_told(error)) from error
+        with requests.Session() as session:
+            watched = Watched(self.patience)
+            session.max_redirects = REDIRECTS
+            # Requests would read the body of a redirect, however long it is.
+            session.hooks["response"] = [lambda r, **_: r.close() if r.is_redirect else None]
+            session.adapters = dict.fromkeys(("https://", "http://"), watched)
+
+            def read() -> bytes:
+                block = response.raw.read1(BLOCK, decode_content=False)
+                watched.came += len(block)
+                return block
+
+            try:
+                with session.get(url, headers=headers, stream=True, timeout=waits) as response:
+                    return self._store(read, part, self._check(response, have))
+            except (requests.RequestException, HTTPError, Transient) as error:
+                if watched.slow:
+                    raise Transient(watched.slow) from error
+                raise
+
+    def _check(self, response: requests.Response, have: int) -> bool:
+        """Whether the rest of the file follows, not the whole of it; raises for anything else."""
         code = response.status_code
         if code == requests.codes.requested_range_not_satisfiable:
-            _part(self.entry).unlink(missing_ok=True)
+            unfinished(self.entry).unlink(missing_ok=True)
             raise Transient("HTTP 416")
         if code in TRANSIENT:
             raise Transient(f"HTTP {code}")
         if code not in (requests.codes.ok, requests.codes.partial):
             raise Refused(f"HTTP {code}")
-        if code == requests.codes.partial:
+        if partial := code == requests.codes.partial:
             wanted = f"bytes {have}-{self.entry.bytes - 1}/{self.entry.bytes}"
-            if not have or response.headers.get("Content-Range") != wanted:
-                _part(self.entry).unlink(missing_ok=True)
-                raise Transient(f"answered with range '{response.headers.get('Content-Range')}'")
-        left = self.entry.bytes - (have if code == requests.codes.partial else 0)
+            told = response.headers.get("Content-Range", "")
+            if not have or told != wanted:
+                unfinished(self.entry).unlink(missing_ok=True)
+                raise Transient(f"answered with range {told[:60]!r}")
+        left = self.entry.bytes - (have if partial else 0)
         declared = response.headers.get("Content-Length")
         if declared is not None and declared != str(left):
-            raise Refused(f"declares {declared} bytes, wanted {left}")
-        return response
+            raise Refused(f"declares {ascii(declared[:60])[1:-1]} bytes, wanted {left}")
+        return partial
 
-    def _store(self, read: Callable[[], bytes], part: Path, resumed: bool) -> None:
-        """Append what comes to ``part``, until it is whole."""
+    def _store(self, read: Callable[[], bytes], part: Path, resumed: bool) -> bool:
+        """Append what comes to ``part``, until it is whole; whether something was there."""
         with part.open("ab" if resumed else "wb") as out:
-            size, started, before = out.tell(), time.monotonic(), out.tell()
+            size = before = out.tell()
             while block := read():
                 size += len(block)
                 if size > self.entry.bytes:
-                    self._discard(out)
+                    out.truncate(0)
                     raise Refused(f"sends more than the file's {self.entry.bytes} bytes")
                 out.write(block)
                 self.show(len(block))
-                waited = time.monotonic() - started
-                if waited > self.patience.window:
-                    if (size - before) / waited < self.patience.slowest:
-                        raise Transient(f"gives {(size - before) / waited:.0f} bytes a second")
-                    started, before = time.monotonic(), size
         if size < self.entry.bytes:
             raise Transient(f"ended after {size} of {self.entry.bytes} bytes")
-
-    @staticmethod
-    def _discard(out: BinaryIO) -> None:
-        out.truncate(0)
+        return before > 0
 
 
 def fetch(
@@ -194,6 +253,8 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         # Two processes on one cache: the second waits, and finds the files.
         with FileLock(target.parent / f".{name}.lock"):
+            for left in target.parent.glob(f".{target.name}.*.part"):
+                left.unlink()  # a killed process's
             if name not in complete(name):
                 found = _all(entries, mirrors, waits, show)
                 lines = (f"{digest}  {file}\n" for file, digest in found.items())
@@ -224,24 +285,6 @@ def _all(
     return found
 
 
-def complete(*names: str) -> list[str]:
-    """Those of some names whose files are all in the cache, as their manifests say."""
-    found = []
-    for name in names:
-        try:
-            files = read_manifest(manifest(name))
-            for path, digest in files.items():
-                # Of a large set only that it is there: whoever reads an image would notice.
-                if sum(entry.bytes for entry in entries_of(name)) <= LARGE:
-                    verified(path, digest)
-                elif not path.is_file():
-                    raise MissingError(str(path))
-        except (MissingError, DataError):
-            continue
-        found.append(name)
-    return found
-
-
 def fetch_file(
     entry: Entry, mirrors: Sequence[str], patience: Patience, show: Callable[[int], object]
 ) -> dict[str, str]:
@@ -250,6 +293,7 @@ def fetch_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not (path.is_file() and sha256(path) == entry.sha256):
         _download(entry, path, mirrors, Download(entry, patience, show))
+    shutil.rmtree(unfinished(entry).parent, ignore_errors=True)
     if not entry.archive:
         return {entry.file: entry.sha256}
     folder = path.with_name(path.name.partition(".")[0])
@@ -260,35 +304,24 @@ def fetch_file(
 
 
 def _download(entry: Entry, path: Path, mirrors: Sequence[str], download: Download) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < entry.bytes:
+    free, part = shutil.disk_usage(path.parent).free, unfinished(entry)
+    needs = entry.bytes - (part.stat().st_size if part.exists() else 0)
+    if free < needs:
         raise WriteError(
-            f"{path}: needs {entry.bytes} bytes and {free} are free; free some space, or name a "
+            f"{path}: needs {needs} bytes and {free} are free; free some space, or name a "
             "folder with room in TEXNET_CACHE"
         )
     pooch.get_logger().setLevel(logging.ERROR)
     # Unfinished work has a folder of its own: what a killed process left is resumed or swept.
-    work = _part(entry).parent
+    work = part.parent
     work.mkdir(exist_ok=True)
-    for left in set(work.iterdir()) - {_part(entry)}:
+    for left in set(work.iterdir()) - {part, work / SHARD_FOLDER}:
         left.unlink()
-    tried = []
-    for url in addresses(entry, mirrors):
-        try:
-            pooch.retrieve(
-                url,
-                known_hash=f"sha256:{entry.sha256}",
-                fname=path.name,
-                path=work,
-                downloader=download,
-            )
-            (work / path.name).replace(path)
-            work.rmdir()
-            return
-        except Refused as error:
-            tried.append(f"{url} ({error})")
-        except ValueError:  # pooch: the checksum is another
-            tried.append(f"{url} (another file: its SHA-256 is not the registry's)")
+    tried: list[str] = []
+    new = work / path.name
+    if _got(new, addresses(entry, mirrors), download, tried) or _made(new, download, tried):
+        new.replace(path)
+        return
     with contextlib.suppress(OSError):  # a part in it stays, for the next time
         work.rmdir()
     there = f" {path} is there with another SHA-256." if path.exists() else ""
@@ -299,24 +332,53 @@ def _download(entry: Entry, path: Path, mirrors: Sequence[str], download: Downlo
     )
 
 
-def addresses(entry: Entry, mirrors: Sequence[str]) -> Iterator[str]:
-    """Where an entry may be, in the order of trying."""
-    for mirror in mirrors:
-        if urlsplit(mirror).scheme not in ("http", "https", "file"):
-            mirror = Path(mirror).expanduser().absolute().as_uri()
-        yield f"{mirror.rstrip('/')}/{entry.file}"
-    yield from entry.urls
+def _got(path: Path, urls: Iterable[str], download: Download, tried: list[str]) -> bool:
+    """Whether an address gave what is downloaded; ``tried`` tells why those before it did not."""
+    digest = download.entry.sha256
+    for url in urls:
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{digest}" if digest else None,
+                fname=path.name,
+                path=path.parent,
+                downloader=download,
+            )
+            return True
+        except Refused as error:
+            tried.append(f"{url} ({error})")
+        except ValueError:  # pooch: the checksum is another
+            tried.append(f"{url} (another file: its SHA-256 is not the registry's)")
+    return False
+
+
+def _made(path: Path, download: Download, tried: list[str]) -> bool:
+    """Whether public shards make the file; where one cannot be had, the others stay."""
+    entry, folder, parts = download.entry, path.with_name(SHARD_FOLDER), []
+    for shard in recipe(entry):
+        target = folder / shard.file
+        shard = replace(shard, file=target.relative_to(cache()).as_posix())
+        unfinished(shard).parent.mkdir(parents=True, exist_ok=True)
+        job = Download(shard, download.patience, download.show)
+        if not _got(target, shard.urls, job, tried):
+            return False
+        parts.append(target.read_bytes())
+    if not parts:
+        return False
+    # Which of them is wrong, if they are, nobody can tell.
+    shutil.rmtree(folder)
+    with contextlib.suppress(DataError):
+        content = assemble(entry.file, parts)
+        if hashlib.sha256(content).hexdigest() == entry.sha256:
+            write_bytes(path, content)
+            return True
+    tried.append(f"its {len(parts)} shards (make another file: its SHA-256 is not the registry's)")
+    return False
 
 
 def all_names() -> list[str]:
     """Every name but those of the large sets."""
     return [n for n, entries in registered().items() if sum(e.bytes for e in entries) <= LARGE]
-
-
-def _part(entry: Entry) -> Path:
-    """Where an unfinished download lies; the folder's name says what it is a part of."""
-    path = cache() / entry.file
-    return path.with_name(f".{path.name}.{entry.sha256[:8]}") / "part"
 
 
 def _told(error: Exception) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from texnet import config
 from texnet.errors import UsageError
+from texnet.fields import Norm, PlainNorm
 from texnet.layers import EPS, CrossChannelNorm, normalisation
 from texnet.texturenets import TextureNetV1, TextureNetV2
 
@@ -27,7 +28,7 @@ __all__ = ["Network", "SkipNet", "StyleNet", "TextureNetV1", "TextureNetV2", "bu
 class Residual(nn.Module):
     """Two 3x3 convolutions around a skip; no ReLU after the sum (authors' johnson.lua)."""
 
-    def __init__(self, channels: int, norm: config.Norm) -> None:
+    def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.ReplicationPad2d(1),
@@ -72,7 +73,7 @@ class StyleNet(nn.Module):
 
     def __init__(
         self,
-        norm: config.Norm = "instance",
+        norm: Norm = "instance",
         width: int = 32,
         blocks: int = 5,
         noise_channels: int = 0,
@@ -160,7 +161,7 @@ class SkipNet(nn.Module):
     noise_channels = 0
     receptive_field = 1 + 6 * (1 + 2 + 4 + 8)  # down to the coarsest scale
 
-    def __init__(self, norm: config.PlainNorm = "instance", width: int = 16) -> None:
+    def __init__(self, norm: PlainNorm = "instance", width: int = 16) -> None:
         super().__init__()
         widths = [min(8 * width, width * 2**i) for i in range(5)]
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from texnet import config
+from texnet.contents import Contents
 from texnet.data import ContentCrops, load_image, square, style_image
 from texnet.errors import DataError
 from texnet.generators import Network
 
 NOISE_STREAM = 2**62  # keeps the noise's keys apart from those of the content crops
+AHEAD = 4  # batches that each loader has ready
+Batch = tuple[Tensor | None, list[Tensor]]
 HELDOUT_SEED = 2**31  # of the noise behind every number of a texture, whatever the run's seed
 
 
@@ -71,7 +78,7 @@ class Inputs:
 
     Attributes:
         heldout: (content images or None, noise) that are never trained on.
-        sources: every image that the training depends on.
+        sources: what the images that the training depends on are made of.
     """
 
     def __init__(self, run: config.Training, net: Network, device: torch.device) -> None:
@@ -83,7 +90,7 @@ class Inputs:
             exemplar_must_cover(run.images)
             self.heldout = None, self._moved(noise_of_group(net, run.images.size, 0))
             return
-        contents = [load_image(name) for name in run.images.contents]
+        contents = Contents(run.images.contents)
         # Among other contents a neighbour is far away whatever the noise: a diversity batch is one
         # content image (authors' diversity branch, dataloader.lua; the paper does not say so).
         count = 1 if run.objective.diversity_weight else run.optimiser.batch
@@ -91,15 +98,44 @@ class Inputs:
         self.crops = ContentCrops(contents, i.size, count, run.seed, i.crop_scale, i.crops)
         shown = heldout_images(run.images).to(device)
         self.heldout = shown, self._moved(self.noise(len(shown), *shown.shape[-2:], 0))
-        self.sources = [*contents, shown]
+        made_of = bytearray.fromhex(contents.identity)
+        self.sources = [torch.frombuffer(made_of, dtype=torch.uint8), shown]
 
-    def __call__(self, iteration: int) -> tuple[Tensor | None, list[Tensor]]:
+    def __call__(self, iteration: int) -> Batch:
         """Content images (B, 3, size, size), or None for a texture, and noise."""
         count, size = self.run.optimiser.batch, self.run.images.size
         noise = self._moved(self.noise(count, size, size, iteration))
         if self.crops is None:
             return None, noise
-        return self.crops(iteration).to(self.device).expand(count, -1, -1, -1), noise
+        return self._to(self.crops(iteration)).expand(count, -1, -1, -1), noise
+
+    def batches(self, iterations: Iterable[int], loaders: int = 0) -> Iterator[Batch]:
+        """What :meth:`__call__` returns for each of some iterations, in their order.
+
+        With ``loaders`` threads, batches are made while the one before is computed with. What they
+        hold depends on the iteration alone, and so not on the threads.
+        """
+        if not loaders:
+            yield from map(self, iterations)
+            return
+        upcoming = iter(iterations)
+        pool = ThreadPoolExecutor(loaders)
+        try:
+            waiting: deque[Future[Batch]] = deque()
+            for iteration in upcoming:
+                waiting.append(pool.submit(self, iteration))
+                if len(waiting) > AHEAD * loaders:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _moved(self, noise: list[Tensor]) -> list[Tensor]:
-        return [part.to(self.device) for part in noise]
+        return [self._to(part) for part in noise]
+
+    def _to(self, values: Tensor) -> Tensor:
+        # From pinned memory the copy does not wait for what the device is computing.
+        if self.device.type == "cuda":
+            values = values.pin_memory()
+        return values.to(self.device, non_blocking=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from texnet import config
+from texnet.fields import Norm
 
 EPS = 1e-5  # authors' InstanceNormalization.lua and Torch7's SpatialBatchNormalization
 
@@ -25,7 +25,7 @@ class CrossChannelNorm(nn.Module):
         return images / (1 + 1e-4 * energy) ** 0.75
 
 
-def normalisation(norm: config.Norm, channels: int) -> nn.Module:
+def normalisation(norm: Norm, channels: int) -> nn.Module:
     """The layer that follows a convolution: IN (eq. 12), BN (eq. 13) or nothing.
 
     IN and BN have a learnt scale and bias; IN acts alike in training and at test time, BN uses its

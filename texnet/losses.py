@@ -168,10 +168,19 @@ class Objective(nn.Module):
         settings: weights, layers and convention.
         descriptor: must return the style and the content layers.
         style: the style or texture exemplar, (3, H, W); its Gram matrices are computed once.
+        bf16: whether the descriptor's convolutions round to bfloat16 (not the exemplar's). Gram
+            matrices and all sums stay in float32.
     """
 
-    def __init__(self, settings: config.Objective, descriptor: Descriptor, style: Tensor) -> None:
+    def __init__(
+        self,
+        settings: config.Objective,
+        descriptor: Descriptor,
+        style: Tensor,
+        bf16: bool = False,
+    ) -> None:
         super().__init__()
+        self.bf16 = bf16
         self.settings = settings
         self.descriptor = descriptor
         with torch.no_grad():
@@ -184,8 +193,16 @@ class Objective(nn.Module):
         """What the content loss compares with: activations of content images (B, 3, H, W)."""
         if images is None or not self.settings.content_weight:
             return {}
-        features = self.descriptor(images)
+        features = self.features(images)
         return {layer: features[layer] for layer in self.settings.content_layers}
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """The descriptor's activations of images (B, 3, H, W); in float32 after bfloat16."""
+        if not self.bf16:
+            return self.descriptor(images)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            found = self.descriptor(images)
+        return {layer: values.float() for layer, values in found.items()}
 
     def forward(
         self, images: Tensor, content_targets: Mapping[str, Tensor], diversity: bool = True
@@ -196,7 +213,7 @@ class Objective(nn.Module):
         distribution.
         """
         s = self.settings
-        features = self.descriptor(images)
+        features = self.features(images)
         normalise = s.normalise_gradients and torch.is_grad_enabled()
         texture = self.texture.with_normalised_gradients if normalise else self.texture
         quality = CONVENTIONS[s.convention].quality(s.temperature)

@@ -4,7 +4,8 @@ import dataclasses
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from texnet.config import Descriptor, Images, Objective, Optimiser, StyleNet
+from texnet.config import Descriptor, Images, Objective, Optimiser
+from texnet.networks import StyleNet
 from texnet.validation import Section
 
 

@@ -7,16 +7,9 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from texnet.config import (
-    STRICT,
-    Name,
-    Optimisation,
-    SkipNet,
-    StyleNet,
-    TextureNetV1,
-    TextureNetV2,
-    Training,
-)
+from texnet.config import Optimisation, Training
+from texnet.fields import STRICT, Name
+from texnet.networks import SkipNet, StyleNet, TextureNetV1, TextureNetV2
 
 
 @dataclass(frozen=True, config=STRICT)

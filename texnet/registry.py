@@ -11,9 +11,10 @@ import csv
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from texnet.artifacts import check_file, sha256
 from texnet.errors import DataError, MissingError, UsageError
@@ -22,6 +23,8 @@ REGISTRY = Path(__file__).resolve().parents[1] / "data" / "registry.csv"
 COLUMNS = ("file", "urls", "sha256", "bytes", "licence", "source", "for")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 MANIFEST = ".sha256"
+LARGE = 2 * 10**9
+"""Names with more bytes than this are fetched only when they are asked for by name."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def read_registry(path: Path = REGISTRY) -> dict[str, list[Entry]]:
     """The registry's entries by name.
 
     Raises:
-        DataError: a column is missing, or a row holds an unsafe path, no checksum or no size.
+        DataError: a column is missing, or a row holds an unsafe path, no checksum, size or name.
     """
     found: dict[str, list[Entry]] = {}
     with check_file(path, "the registry of data files").open(newline="") as stream:
@@ -58,12 +61,16 @@ def read_registry(path: Path = REGISTRY) -> dict[str, list[Entry]]:
             raise DataError(f"{path}: its columns are not {', '.join(COLUMNS)}; restore it")
         for row in reader:
             where, file = f"{path} line {reader.line_num}", row["file"]
+            if None in row or None in row.values():
+                raise DataError(f"{where}: has not {len(COLUMNS)} columns; correct it")
             if not inside(file):
-                raise DataError(f"{where}: '{file}' is no path below the cache; correct it")
-            if not re.fullmatch("[0-9a-f]{64}", row["sha256"] or ""):
-                raise DataError(f"{where}: '{row['sha256']}' is no SHA-256; correct it")
-            if not (row["bytes"] or "").isdigit():
-                raise DataError(f"{where}: '{row['bytes']}' is no size in bytes; correct it")
+                raise DataError(f"{where}: file '{file}' is no path below the cache; correct it")
+            if not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
+                raise DataError(f"{where}: sha256 '{row['sha256']}' is no SHA-256; correct it")
+            if not re.fullmatch("[1-9][0-9]*", row["bytes"]):
+                raise DataError(f"{where}: bytes '{row['bytes']}' is no size in bytes; correct it")
+            if not re.fullmatch("[a-z][a-z0-9_]*", row["for"]):
+                raise DataError(f"{where}: for '{row['for']}' is no lower-case name; correct it")
             entry = Entry(
                 file=file,
                 urls=tuple(row["urls"].split()),
@@ -78,8 +85,10 @@ def read_registry(path: Path = REGISTRY) -> dict[str, list[Entry]]:
 
 
 def inside(file: str) -> bool:
-    """Whether a relative path stays below the folder that it is joined to."""
+    """Whether a relative path stays below the folder that it is joined to, and fits in a line."""
     parts = PurePosixPath(file).parts
+    if re.search(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]", file):
+        return False
     return bool(parts) and not file.startswith("/") and ".." not in parts and "\\" not in file
 
 
@@ -102,6 +111,17 @@ def cache() -> Path:
     return Path(os.environ.get("TEXNET_CACHE") or "resources")
 
 
+def mirrors() -> list[str]:
+    """Folders, or addresses of folders, in the environment variable ``TEXNET_MIRRORS``."""
+    return os.environ.get("TEXNET_MIRRORS", "").split()
+
+
+def share_mirrors(first: Sequence[str]) -> None:
+    """Put mirrors first in the environment of the processes that this one starts."""
+    named = [m if "://" in m else Path(m).expanduser().absolute().as_uri() for m in first]
+    os.environ["TEXNET_MIRRORS"] = " ".join([*named, *mirrors()])
+
+
 def manifest(name: str) -> Path:
     """The list of a name's files, which is there when they are."""
     return cache() / f"{name}{MANIFEST}"
@@ -119,7 +139,11 @@ def read_manifest(path: Path) -> dict[Path, str]:
         name = path.name.removesuffix(MANIFEST)
         raise MissingError(f"{path}: no such file; texnet fetch {name} makes it")
     found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except ValueError as error:
+        raise DataError(f"{path}: is not text; fetch it again") from error
+    for number, line in enumerate(lines, start=1):
         digest, _, file = line.partition("  ")
         if not re.fullmatch("[0-9a-f]{64}", digest) or not inside(file):
             raise DataError(f"{path} line {number}: is not 'SHA-256  path'; fetch it again")
@@ -142,3 +166,40 @@ def image(name: str) -> Path:
         raise UsageError(f"'{name}' is a set of {len(files)} images; name it in images.contents")
     ((path, digest),) = files.items()
     return verified(path, digest)
+
+
+def complete(*names: str) -> list[str]:
+    """Those of some names whose files are all in the cache, as their manifests say."""
+    found = []
+    for name in names:
+        try:
+            files, entries = read_manifest(manifest(name)), entries_of(name)
+            # It may be empty, or an older registry's.
+            wanted = {cache() / e.file: e.sha256 for e in entries if not e.archive}
+            if not files or not wanted.items() <= files.items():
+                continue
+            for path, digest in files.items():
+                # Of a large set only that it is there: whoever reads an image would notice.
+                if sum(entry.bytes for entry in entries) <= LARGE:
+                    verified(path, digest)
+                elif not path.is_file():
+                    raise MissingError(str(path))
+        except (MissingError, DataError):
+            continue
+        found.append(name)
+    return found
+
+
+def addresses(entry: Entry, mirrors: Sequence[str]) -> Iterator[str]:
+    """Where an entry may be, in the order of trying."""
+    for mirror in mirrors:
+        if urlsplit(mirror).scheme not in ("http", "https", "file"):
+            mirror = Path(mirror).expanduser().absolute().as_uri()
+        yield f"{mirror.rstrip('/')}/{entry.file}"
+    yield from entry.urls
+
+
+def unfinished(entry: Entry) -> Path:
+    """Where an unfinished download lies; the folder's name says what it is a part of."""
+    path = cache() / entry.file
+    return path.with_name(f".{path.name}.{entry.sha256[:8]}") / "part"

@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from texnet import config, descriptors, generators
+from texnet import config, descriptors, fields, generators
 from texnet.artifacts import read_json
 from texnet.baselines import noise_image, optimise
 from texnet.data import load_image, square, style_image
@@ -28,20 +28,20 @@ from texnet.training import load_generator, objective_of
 from texnet.validation import parse
 
 RUN = "speed"
-Sizes = Annotated[tuple[config.Pixels, ...], Field(min_length=1)]
+Sizes = Annotated[tuple[fields.Pixels, ...], Field(min_length=1)]
 Work = Callable[[], object]
 Works = dict[tuple[str, str, int], Work]
 """What is measured, by (metric, style, side)."""
 
 
-@dataclass(frozen=True, config=config.STRICT)
+@dataclass(frozen=True, config=fields.STRICT)
 class Settings:
     """What is measured; paths are relative to the current folder."""
 
-    device: config.Device
-    threads: config.Positive
+    device: fields.Device
+    threads: fields.Positive
     """CPU threads."""
-    repetitions: config.Positive
+    repetitions: fields.Positive
     """Times that a time is measured."""
     sizes: Sizes
     """Sides of the square images."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from texnet import config
 from texnet.errors import UsageError
+from texnet.fields import Norm
 from texnet.layers import WrappedConv, normalisation
 
 
@@ -39,7 +39,7 @@ class TextureNetV1(nn.Module):
 
     def __init__(
         self,
-        norm: config.Norm = "batch",
+        norm: Norm = "batch",
         width: int = 8,
         noise_channels: int = 3,
         content: bool = False,
@@ -119,7 +119,7 @@ class TextureNetV2(nn.Module):
     def __init__(
         self,
         size: int = 256,
-        norm: config.Norm = "instance",
+        norm: Norm = "instance",
         width: int = 16,
         latent: int = 256,
     ) -> None:

@@ -10,21 +10,16 @@ from pydantic.dataclasses import dataclass
 
 from texnet.config import (
     GROUP,
-    STRICT,
+    Acceleration,
     Descriptor,
-    Device,
-    Name,
     Objective,
     Optimisation,
     Optimiser,
-    Pixels,
-    Positive,
-    Rate,
-    Seed,
     Texture,
-    TextureGenerator,
     Training,
 )
+from texnet.fields import STRICT, Device, Name, Pixels, Positive, Rate, Seed
+from texnet.networks import TextureGenerator
 from texnet.overrides import DescriptorChange, ObjectiveChange, OptimiserChange, merge
 
 V1_OBJECTIVE = Objective(
@@ -65,8 +60,8 @@ class Sweep:
 
     run: Name
     """The run whose objective.temperature is chosen."""
-    temperatures: Annotated[dict[Name, Rate], Field(min_length=2)]
-    """T by the name it has in run names."""
+    temperatures: Annotated[dict[Name, Rate | None], Field(min_length=2)]
+    """T by the name it has in run names; null leaves out what another file names."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     """Seeds of the sweep; none of the experiment's, so that the choice is not seen twice."""
     spotting_limit: Rate = 1.3
@@ -110,9 +105,11 @@ class Textures:
         sweep = self.sweep
         if sweep.run not in self.runs:
             raise ValueError(f"sweep.run is '{sweep.run}'; use one of {', '.join(self.runs)}")
-        values = list(sweep.temperatures.values())
+        values = [t for t in sweep.temperatures.values() if t is not None]
         if len(set(values)) < len(values):
             raise ValueError(f"sweep.temperatures has one T twice: {', '.join(map(str, values))}")
+        if len(values) < 2:
+            raise ValueError("sweep.temperatures has less than two T: nothing to choose from")
         objective = merge(V1_OBJECTIVE, self.objective, self.runs[sweep.run].objective)
         if not objective.diversity_weight:
             raise ValueError(
@@ -128,8 +125,8 @@ class Textures:
     @property
     def swept(self) -> dict[str, float]:
         """T of each run of the sweep, ascending, by the run's name."""
-        ascending = sorted(self.sweep.temperatures.items(), key=lambda item: item[1])
-        return {f"{self.sweep.run}_{key}": t for key, t in ascending}
+        given = [(t, key) for key, t in self.sweep.temperatures.items() if t is not None]
+        return {f"{self.sweep.run}_{key}": t for t, key in sorted(given)}
 
     @property
     def names(self) -> list[str]:
@@ -137,7 +134,7 @@ class Textures:
         return [*self.runs, *self.swept, *self.baselines]
 
     def all_runs(
-        self, descriptor: Descriptor, seeds: tuple[int, ...], **shared: Device | int
+        self, descriptor: Descriptor, seeds: tuple[int, ...], **shared: Device | int | Acceleration
     ) -> dict[str, Training | Optimisation]:
         """Every texture run by its directory name, ``{name}_{exemplar}_seed{seed}``.
 

@@ -19,12 +19,13 @@ from texnet.data import style_image, write_image_grid
 from texnet.errors import DataError, DivergenceError
 from texnet.inputs import Inputs
 from texnet.losses import Objective
+from texnet.releases import FORMAT
 from texnet.sources import digest
 from texnet.tables import write_table
+from texnet.updates import TERMS, Update, optimiser
 
-FORMAT = "texnet-generator-1"
+SAMPLES = "samples.png"
 FLAT = 0.5 / 255
-TERMS = ("texture", "content", "tv", "diversity")
 COLUMNS = ("iteration", "seconds", "loss", *TERMS, "heldout")
 
 
@@ -54,7 +55,7 @@ def objective_of(run: config.Training | config.Optimisation, device: torch.devic
             f"exemplar '{run.images.reference[0]}' is flat (no pixel differs from the mean by a "
             "grey level): it has no texture; use another image"
         )
-    return Objective(run.objective, descriptor, style)
+    return Objective(run.objective, descriptor, style, run.acceleration.precision == "bf16")
 
 
 def train(
@@ -74,7 +75,7 @@ def train(
     """
     objective = objective_of(run, device)
     net = generators.build(run.generator, run.seed, run.images).to(device)
-    adam = torch.optim.Adam(net.parameters(), lr=run.optimiser.lr, fused=True)
+    adam = optimiser(net, run.optimiser.lr, run.acceleration)
     schedule = torch.optim.lr_scheduler.StepLR(adam, run.optimiser.decay_every, run.optimiser.decay)
     inputs = Inputs(run, net, device)
     heldout = inputs.heldout
@@ -87,20 +88,15 @@ def train(
     state = {"net": net, "adam": adam, "schedule": schedule}
     first, rows = restore(checkpoint, state, device)
     copies = objective.diversity_of_copies(run.optimiser.batch)
+    update = Update(net, objective, adam, run.acceleration)
+    iterations = range(first, run.optimiser.iterations + 1)
+    batches = inputs.batches(iterations, run.acceleration.loaders)
     pending, started = [], time.perf_counter() - (rows[-1][1] if rows else 0.0)
-    for iteration in range(first, run.optimiser.iterations + 1):
-        content, noise = inputs(iteration)
-        images = net.train()(content, noise)
-        terms = objective(images, objective.content_targets(content))
-        loss = terms.total.mean()
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
+    for iteration, (content, noise) in zip(iterations, batches, strict=True):
+        values = update(content, noise)
         schedule.step()
-
-        values = torch.stack([loss, *(getattr(terms, name).mean() for name in TERMS)])
-        pending.append((iteration, time.perf_counter() - started, values.detach()))
-        on_step(Step(iteration, loss.detach()))
+        pending.append((iteration, time.perf_counter() - started, values))
+        on_step(Step(iteration, values[0]))
         last = iteration == run.optimiser.iterations
         if last or iteration % run.heldout_every == 0:
             rows += logged(pending, checkpoint, copies)
@@ -116,9 +112,17 @@ def train(
 
     write_table(out.parent / "history.csv", COLUMNS, rows)
     with torch.no_grad():
-        write_image_grid(out.parent / "samples.png", net.eval()(*heldout))
+        write_image_grid(out.parent / SAMPLES, net.eval()(*heldout))
     save_generator(out, net, run, final_objective=rows[-1][2])
     checkpoint.unlink(missing_ok=True)
+
+
+def show_samples(model: Path, device: torch.device) -> None:
+    """Write ``samples.png`` beside a trained generator, as its training writes it."""
+    net, run = load_generator(model)
+    heldout = Inputs(run, net.to(device), device).heldout
+    with torch.no_grad():
+        write_image_grid(model.parent / SAMPLES, net(*heldout))
 
 
 def logged(

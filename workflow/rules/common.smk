@@ -8,6 +8,8 @@ from snakemake.exceptions import WorkflowError
 from texnet import config as schema
 from texnet.errors import UsageError
 from texnet.experiment import Experiment
+from texnet.registry import cache, manifest, registered
+from texnet.releases import released
 from texnet.sources import digest as code
 from texnet.textures import label_of
 
@@ -26,8 +28,18 @@ TEMPERED = [name for name, run in RUNS.items() if run.name == TEXTURES.sweep.run
 # With results in place Snakemake would pass over a missing file and call them up to date.
 for run in RUNS.values():
     for name in run.images.files:
-        if PurePath(name).suffix and not Path(name).is_file():
+        if PurePath(name).suffix and not Path(name).exists():
             raise WorkflowError(f"configuration: images name '{name}', and there is no such file")
+
+# Runs of which there are released generators; the T of a tempered run is not known yet.
+GENERATORS = Path("expected") / EXPERIMENT.scale / "generators"
+RELEASED = [
+    name
+    for name in TRAININGS
+    if EXPERIMENT.weights == "published"
+    and name not in TEMPERED
+    and released(GENERATORS, name, RUNS[name])
+]
 
 # A training on the CPU takes no GPU; elsewhere each takes one of those that the profile allows.
 GPUS = 0 if EXPERIMENT.device == "cpu" else 1

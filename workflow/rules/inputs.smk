@@ -12,9 +12,10 @@ def files_of(wildcards):
 
 
 def read_by(run):
-    """Weights and images of a run that are files."""
+    """Weights and images of a run that are files, or folders, or manifests of what is fetched."""
     weights = schema.weights_file(run.descriptor)
-    images = [name for name in run.images.files if PurePath(name).suffix]
+    named = [str(manifest(n)) if n in registered() else n for n in run.images.files]
+    images = [name for name in named if PurePath(name).suffix or Path(name).is_dir()]
     return [str(weights), *images] if weights else images
 
 

@@ -44,3 +44,30 @@ rule train:
         code=code("training"),
     shell:
         "python -m texnet train {input.run} {output.model} > {log} 2>&1"
+
+
+ruleorder: adopt > train
+
+
+rule adopt:
+    """Take a released generator of this very run (weights: published) instead of training it."""
+    input:
+        files_of,
+        run="results/{run}/run.json",
+        model=f"{GENERATORS}/{{run}}/model.safetensors",
+        history=f"{GENERATORS}/{{run}}/history.csv",
+    output:
+        model="results/{run}/model.safetensors",
+        history="results/{run}/history.csv",
+        samples="results/{run}/samples.png",
+    log:
+        "logs/adopt/{run}.log",
+    wildcard_constraints:
+        run="|".join(RELEASED) or "(?!)",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("releases"),
+    shell:
+        "python -m texnet adopt {input.run} {input.model} {output.model} > {log} 2>&1"
