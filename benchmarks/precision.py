@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import fmean
 
@@ -33,20 +32,17 @@ RUNS = (
 )
 WAYS = {"fp32": ("fp32", 1), "fp32, 2 threads": ("fp32", 2), "bf16": ("bf16", 1)}
 COLUMNS = (
-    "run", "way", "seconds", "loss", "loss_over_fp32", "heldout", "heldout_over_fp32",
-    "same_images_over_fp32",
+    "run", "way", "loss", "loss_over_fp32", "heldout", "heldout_over_fp32", "same_images_over_fp32",
 )  # fmt: skip
 
 
-def trained(run: config.Training, folder: Path) -> tuple[float, float, float]:
-    """Seconds, mean loss of the last tenth of the iterations, held-out objective at the end."""
+def trained(run: config.Training, folder: Path) -> tuple[float, float]:
+    """Mean loss of the last tenth of the iterations, held-out objective at the end."""
     device = runtime.prepare(run.device, run.threads, run.acceleration.precision)
-    started = time.perf_counter()
     training.train(run, folder / "model.safetensors", device)
-    seconds = time.perf_counter() - started
     rows = read_table(folder / "history.csv")
     last = rows[-max(1, len(rows) // 10) :]
-    return seconds, fmean(float(row["loss"]) for row in last), float(rows[-1]["heldout"])
+    return fmean(float(row["loss"]) for row in last), float(rows[-1]["heldout"])
 
 
 @torch.no_grad()
@@ -67,13 +63,11 @@ def rows_of(run: config.Training, folder: Path) -> list[list[str | float | None]
         acceleration = config.Acceleration(precision=precision)
         runs[way] = dataclasses.replace(run, threads=threads, acceleration=acceleration)
         models[way] = folder / way / "model.safetensors"
-        seconds, loss, heldout = trained(runs[way], models[way].parent)
-        _, _, _, fp32, _, fp32_heldout, *_ = rows[0] if rows else (0, 0, 0, loss, 0, heldout)
+        loss, heldout = trained(runs[way], models[way].parent)
+        _, _, fp32, _, fp32_heldout, *_ = rows[0] if rows else ("", "", loss, 1, heldout)
         same = of_the_same_images(runs[way], models["fp32"])
         over = same / of_the_same_images(runs["fp32"], models["fp32"])
-        rows.append(
-            [run.name, way, seconds, loss, loss / fp32, heldout, heldout / fp32_heldout, over]
-        )
+        rows.append([run.name, way, loss, loss / fp32, heldout, heldout / fp32_heldout, over])
         print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
     return rows
 
@@ -86,6 +80,7 @@ def main() -> None:
         if code := texnet(["configure", source, "-o", str(folder)]):
             raise SystemExit(code)
         for name in RUNS:
+            print(name, file=sys.stderr, flush=True)
             run = config.read_run(folder / name / "run.json")
             if isinstance(run, config.Training):
                 rows += rows_of(run, folder / name)

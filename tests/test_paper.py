@@ -57,6 +57,7 @@ def test_numbers_that_the_sources_give(paper):
     assert runs["stylenet_in_512_seed0"].images.style_size == 600
     diverse = runs["stylenet_diverse_seed1"]
     assert (diverse.objective.temperature, diverse.objective.diversity_weight) == (10_000, 1)
+    assert diverse.objective.convention == "authors_code"
     assert diverse.generator.noise_channels == 3
     texture = runs["v2_red_peppers_seed0"]
     assert texture.images.size == 256

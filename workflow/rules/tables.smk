@@ -27,7 +27,7 @@ rule speed:
     threads: workflow.resource_settings.cores or 8
     resources:
         gpu=GPUS,
-        mem_mb=8000,
+        mem_mb=MEMORY,
         runtime="1h",
     params:
         code=code("speed"),

@@ -38,7 +38,7 @@ rule train:
     threads: EXPERIMENT.threads
     resources:
         gpu=GPUS,
-        mem_mb=2000,
+        mem_mb=MEMORY,
         runtime="12h",
     params:
         code=code("training"),
