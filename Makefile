@@ -17,7 +17,7 @@ all: $(VENV)/installed
 	@echo; cat figures/table_claims.md
 
 test: $(VENV)/installed
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(VENV)/installed
 	ruff check .

@@ -361,7 +361,8 @@ def test_the_rule_without_expected_results(workflow):
 def test_what_is_kept_says_how_it_was_made():
     about = read_json(KEPT / "about.json")
     assert list(about) == [
-        "scale", "seeds", "commit", "torch", "python", "processor", "tolerance", "timed",
+        "scale", "seeds", "commit", "torch", "python", "processor", "gpu", "seconds", "tolerance",
+        "timed",
     ]  # fmt: skip
     rows = read_table(KEPT / "claims.csv")
     by_speed = {r["id"] for r in rows if r["runs"] == "speed" and "time" in r["measure"]}

@@ -87,14 +87,14 @@ def fetch(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from texnet import registry
-    from texnet.fetch import LARGE, all_names, complete
+    from texnet.fetch import all_names
     from texnet.fetch import fetch as fetched
 
     if args.list:
-        there = complete(*registry.registered())
+        there = registry.complete(*registry.registered())
         for name, entries in registry.registered().items():
             size = sum(entry.bytes for entry in entries) / 1e6
-            large = ", only by name" if size > LARGE / 1e6 else ""
+            large = ", only by name" if size > registry.LARGE / 1e6 else ""
             state = "there" if name in there else "not there"
             files = f"{len(entries)} files" if len(entries) > 1 else entries[0].file
             print(f"{name:<20}{state:<11}{size:>10.1f} MB  {files}{large}; {entries[0].licence}")
