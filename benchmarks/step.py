@@ -44,6 +44,7 @@ WAYS = {
         "fp32": {},
         "tf32": {"precision": "tf32", "channels_last": True},
         "bf16": {"precision": "bf16", "channels_last": True},
+        "bf16, contiguous": {"precision": "bf16"},
         "bf16, graph": {"precision": "bf16", "channels_last": True, "graph": True},
         "bf16, graph, compiled": {
             "precision": "bf16", "channels_last": True, "graph": True, "compile": True,
@@ -98,16 +99,23 @@ def main() -> None:
     rows = []
     for network in args.networks:
         batch = args.batch or (4 if network == "stylenet" else 16)
-        for way, keys in WAYS["cuda" if args.device == "cuda" else "cpu"].items():
+        kind = runtime.prepare(args.device).type
+        for way, keys in WAYS["cuda" if kind == "cuda" else "cpu"].items():
             acceleration = Acceleration(**keys)
-            device = runtime.prepare(args.device, args.threads, acceleration.precision)
+            how = acceleration.precision
+            device = runtime.prepare(args.device, args.threads, how, reproducible=False)
+            if kind == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             step = step_of(network, args.size, batch, device, acceleration)
             with FlopCounterMode(display=False) as counter:
                 step()
             flops = counter.get_total_flops()
             for _ in range(WARM_UP):
                 step()
-            peak = peak_memory(step, device) / MIB if device.type != "mps" else None
+            # Of a graph the memory is its own pool, which one step does not show.
+            peak = peak_memory(step, device) / MIB if kind == "cpu" else None
+            peak = torch.cuda.max_memory_reserved() / MIB if kind == "cuda" else peak
             times = [seconds(step, device) for _ in range(args.repetitions)]
             rate = flops / median(times) / matrix_rate(device, acceleration.precision)
             middle, where = median(times), (network, args.size, batch, device.type, args.threads)

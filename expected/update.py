@@ -76,10 +76,14 @@ def commit() -> str:
 
 
 def spent() -> float:
-    """Seconds of all trainings and optimisations, one after the other."""
-    tables = (ROOT / "benchmarks").glob("*_seed*.tsv")
-    rows = [path.read_text().splitlines()[1].split("\t") for path in tables]
-    return round(sum(float(row[0]) for row in rows))
+    """Seconds of all trainings and optimisations of these results, one after the other."""
+    runs = {row["run"] for row in read_table(ROOT / "results" / "metrics.csv")}
+    total = 0.0
+    for path in (ROOT / "benchmarks").glob("*_seed*.tsv"):
+        name = path.stem.partition("_")[2].rpartition("_seed")[0]
+        if any(name == run or name.startswith(f"{run}_") for run in runs):
+            total += float(path.read_text().splitlines()[1].split("\t")[0])
+    return round(total)
 
 
 def between(text: str, name: str, content: str) -> str:

@@ -1,5 +1,6 @@
 """Content images by name, set and folder; batches made ahead are those made in turn."""
 
+import dataclasses
 import hashlib
 import threading
 
@@ -85,6 +86,30 @@ def test_identity_follows_what_the_images_are(fetched):
     (folder / "b.png").rename(folder / "c.png")
     assert Contents([str(folder)]).identity != before[4]
     assert Contents(["rocket", "coffee"]).identity != Contents(["coffee", "rocket"]).identity
+
+
+def test_a_heldout_image_among_the_contents_is_refused(fetched, monkeypatch):
+    folder = fetched / "mine"
+    write_image(folder / "a.png", torch.rand(3, 20, 20))
+    write_image(fetched / "b.png", torch.rand(3, 20, 20))
+    run = run_of((str(folder),))
+    net = StyleNet(width=2, noise_channels=2)
+
+    def with_heldout(*names):
+        return dataclasses.replace(run, images=dataclasses.replace(run.images, heldout=names))
+
+    Inputs(with_heldout(str(fetched / "b.png")), net, CPU)
+    monkeypatch.chdir(folder)
+    for name in (str(folder / "a.png"), "a.png", "../mine/a.png"):
+        with pytest.raises(UsageError, match=r"heldout '.*a\.png' is among images.contents"):
+            Inputs(with_heldout("chelsea", name), net, CPU)
+
+
+def test_a_folder_does_not_hide_a_photograph(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "rocket/a.png", torch.rand(3, 20, 20))
+    assert same(Contents(["rocket"]), [load_image("rocket")])
+    assert len(Contents(["./rocket"])) == 1
 
 
 def test_a_changed_bit_of_a_fetched_image_is_found(fetched):

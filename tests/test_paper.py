@@ -1,5 +1,6 @@
 """The paper's scale: what config/paper.yaml says, and that its DAG is whole."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,13 @@ from conftest import ROOT, snakemake
 
 from texnet import config
 from texnet.artifacts import write_json
-from texnet.data import PHOTOS
+from texnet.errors import MissingError
 from texnet.exemplars import EXEMPLARS
 from texnet.experiment import Experiment
 from texnet.fetch import fetch
-from texnet.registry import registered
+from texnet.registry import DRAWN, PHOTOS, registered
 from texnet.tables import read_table
-from texnet.training import train
+from texnet.training import objective_of, train
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -59,7 +60,7 @@ def test_numbers_that_the_sources_give(paper):
     assert (diverse.objective.temperature, diverse.objective.diversity_weight) == (10_000, 1)
     assert diverse.objective.convention == "authors_code"
     assert diverse.generator.noise_channels == 3
-    texture = runs["v2_red_peppers_seed0"]
+    texture = runs["v2_brick_wall_seed0"]
     assert texture.images.size == 256
     assert texture.generator.latent == 256
     assert texture.objective.style_layers == tuple(f"relu{block}_1" for block in range(1, 6))
@@ -75,6 +76,44 @@ def test_every_image_has_a_name_that_stands_for_something(paper):
     for run in paper.all_runs().values():
         for name in run.images.files:
             assert name in {*PHOTOS, *EXEMPLARS, *registered()}, name
+
+
+def test_drawn_exemplars_are_known_without_drawing():
+    assert set(DRAWN) == set(EXEMPLARS)
+
+
+@pytest.mark.parametrize("name", ["config", "paper", "vgg19"])
+def test_crops_of_the_exemplars_differ(name):
+    """Diversity is held against them: of an exemplar no larger than a sample they would be one."""
+    textures = scale(*([] if name == "config" else [name])).textures
+    assert textures.exemplar_size >= 2 * textures.size
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("images={style: starry_nigt}", "'starry_nigt', which is no image and no file; did you"),
+        ("images={style: bsds500_train}", "'bsds500_train', a set of images, where one is wanted"),
+        ("images={contents: [bsds500_trian]}", "did you mean 'bsds500_train'?"),
+    ],
+)
+def test_a_wrong_name_is_refused_before_anything_runs(change, says):
+    ran = snakemake("-n", "figures/fig3.pdf", "--config", change)
+    assert ran.returncode == 1
+    assert says in ran.stdout + ran.stderr
+
+
+def test_a_name_of_the_registry_is_a_descriptors_weights(tmp_path, monkeypatch):
+    """What Snakemake fetches under a name, the training reads under it."""
+    monkeypatch.setenv("TEXNET_CACHE", str(tmp_path))
+    named = config.Descriptor("vgg19", weights="vgg19_exact")
+    assert config.weights_file(named) == tmp_path / "vgg19_exact.sha256"
+    run = scale("vgg19").training("stylenet_in", 0)
+    run = dataclasses.replace(run, descriptor=named)
+    with pytest.raises(
+        MissingError, match=r"vgg19_exact\.sha256: no such file; texnet fetch vgg19_"
+    ):
+        objective_of(run, torch.device("cpu"))
 
 
 def test_content_and_heldout_images_come_from_different_names(paper):
@@ -97,10 +136,11 @@ def test_one_iteration_is_one_iteration_of_every_run(paper):
             assert run.evaluations == 2, name
 
 
-def test_dry_run_is_clean(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["paper", "vgg19"])
+def test_dry_run_is_clean(name, tmp_path, monkeypatch):
     """Nothing is fetched for it; every figure and table has its rule."""
     monkeypatch.setenv("TEXNET_CACHE", str(tmp_path))
-    ran = snakemake("-n", "all", "--configfile", "config/paper.yaml")
+    ran = snakemake("-n", "all", "--configfile", f"config/{name}.yaml")
     assert ran.returncode == 0, ran.stderr
     assert "fetch" in ran.stdout
     assert not list(tmp_path.iterdir())

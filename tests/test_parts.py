@@ -214,6 +214,7 @@ def baseline(**changes):
 
 
 OBJECTIVE = config.Objective(style_weight=3, style_layers=("relu1_1",))
+ACCELERATION = [field.name for field in dataclasses.fields(config.Acceleration)]
 OPTIMISER_KEYS = ("iterations", "batch", "lr", "decay", "decay_every")
 
 
@@ -238,7 +239,8 @@ OPTIMISER_KEYS = ("iterations", "batch", "lr", "decay", "decay_every")
         (
             training(device="cpu"),
             baseline(images=config.Images(crops=3)),
-            ["checkpoint_every", "device", "evaluations", *(
+            [*sorted(f"acceleration.{key}" for key in ACCELERATION),
+             "checkpoint_every", "device", "evaluations", *(
                 f"generator.{key}"
                 for key in ("blocks", "name", "noise_channels", "norm", "upsampling", "width")
             ), "heldout_every", "images.crops",

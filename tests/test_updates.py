@@ -1,6 +1,7 @@
 """A step is the textbook's; in bf16 it is nearly the same, with Gram matrices in fp32."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from texnet.config import Acceleration
 from texnet.descriptors import load
 from texnet.generators import StyleNet
 from texnet.losses import Objective
-from texnet.training import train
+from texnet.tables import read_table
+from texnet.training import objective_of, train
 from texnet.updates import TERMS, WARM_UP, Update, optimiser
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
@@ -26,7 +28,8 @@ def made(device="cpu", bf16=False, norm="instance", **acceleration):
     net.to(device)
     descriptor = load("vgg19_lite", {*LAYERS, "relu2_2"}).to(device)
     style = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(1)).to(device)
-    objective = Objective(SETTINGS, descriptor, style, bf16)
+    objective = Objective(SETTINGS, descriptor, style)
+    objective = objective.rounded() if bf16 else objective
     adam = optimiser(net, 1e-3, settings)
     return Update(net, objective, adam, settings), net, adam
 
@@ -120,8 +123,29 @@ def test_tf32_is_for_convolutions_alone_and_fp32_has_none():
         runtime.prepare("cpu", 1, precision)
         assert torch.backends.cudnn.allow_tf32 == wanted
         assert not torch.backends.cuda.matmul.allow_tf32
-        assert torch.backends.cudnn.benchmark == (precision != "fp32")
     runtime.prepare("cpu", 1)
+
+
+def test_what_was_prepared_for_one_run_does_not_stay_for_the_next():
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = True
+    runtime.prepare("cpu", 1)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_rounding_shares_everything_but_itself():
+    update, _, _ = made()
+    exact = update.objective
+    rounded = exact.rounded()
+    assert (exact.bf16, rounded.bf16) == (False, True)
+    assert rounded.descriptor is exact.descriptor and rounded.texture is exact.texture
+
+
+def test_measuring_is_in_fp32_whatever_the_training_was():
+    """Held-out objective, scores and the table of speed all take their objective here."""
+    run = training(precision="bf16")
+    assert not objective_of(run, torch.device("cpu")).bf16
 
 
 def training(**acceleration):
@@ -161,26 +185,56 @@ def test_cuda_agrees_with_the_cpu(norm):
 
 
 @needs_cuda
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_a_replayed_graph_agrees_with_single_kernels(norm, bf16):
-    count = WARM_UP + 6
-    plain, weights = steps(count, "cuda", norm=norm, bf16=bf16)
-    graphed, theirs = steps(count, "cuda", norm=norm, bf16=bf16, graph=True)
-    torch.testing.assert_close(graphed, plain, rtol=2e-2 if bf16 else 1e-4, atol=1e-5)
+def test_a_replayed_graph_agrees_with_single_kernels(norm, bf16, channels_last, compiled):
+    runtime.prepare("cuda", 1, "bf16" if bf16 else "fp32")
+    count, how = WARM_UP + 6, {"norm": norm, "bf16": bf16, "channels_last": channels_last}
+    plain, weights = steps(count, "cuda", **how)
+    graphed, theirs = steps(count, "cuda", **how, graph=True, compile=compiled)
+    torch.testing.assert_close(graphed, plain, rtol=2e-2 if bf16 else 1e-3, atol=1e-5)
     for name, value in weights.items():
         torch.testing.assert_close(theirs[name], value, rtol=2e-2, atol=5e-3)
 
 
 @needs_cuda
-def test_a_graphed_training_follows_its_schedule_and_resumes(tmp_path):
+def test_tf32_is_near_fp32():
+    runtime.prepare("cuda", 1, "fp32")
+    exact, _ = steps(5, "cuda")
+    runtime.prepare("cuda", 1, "tf32")
+    rounded, _ = steps(5, "cuda")
+    torch.testing.assert_close(rounded[:, :3], exact[:, :3], rtol=0.01, atol=0)
+
+
+@needs_cuda
+def test_a_graphed_training_follows_its_schedule_and_resumes(tmp_path, monkeypatch):
     """The rate lives on the device: a captured one would stay what it was."""
     device = runtime.prepare("cuda", 1)
-    for name, graph in (("plain", False), ("graph", True)):
-        train(training(graph=graph), tmp_path / name / "model.safetensors", device)
-    plain, graph = (
-        [line.split(",") for line in (tmp_path / n / "history.csv").read_text().splitlines()[1:]]
-        for n in ("plain", "graph")
+
+    def losses_of(name):
+        rows = read_table(tmp_path / name / "history.csv")
+        return [float(row["loss"]) for row in rows]
+
+    run = dataclasses.replace(
+        training(graph=True),
+        optimiser=config.Optimiser(iterations=12, batch=2, decay_every=4),
+        checkpoint_every=3,
     )
-    for mine, theirs in zip(graph, plain, strict=True):
-        assert float(mine[2]) == pytest.approx(float(theirs[2]), rel=1e-3)
+    plain = dataclasses.replace(run, acceleration=Acceleration())
+    train(plain, tmp_path / "plain" / "model.safetensors", device)
+    train(run, tmp_path / "graph" / "model.safetensors", device)
+    assert losses_of("graph") == pytest.approx(losses_of("plain"), rel=1e-3)
+
+    def interrupt(step):
+        if step.iteration == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, tmp_path / "again" / "model.safetensors", device, interrupt)
+    seen = []
+    model = tmp_path / "again" / "model.safetensors"
+    train(run, model, device, lambda step: seen.append(step.iteration))
+    assert seen[0] == 7, "it began at its checkpoint"
+    assert losses_of("again") == pytest.approx(losses_of("plain"), rel=1e-3)

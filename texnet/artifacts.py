@@ -15,6 +15,9 @@ from texnet.errors import DataError, MissingError, WriteError
 if TYPE_CHECKING:
     from torch import Tensor
 
+GENERATOR = "texnet-generator-1"
+"""The format of a trained generator's file, in its metadata."""
+
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""

@@ -55,13 +55,13 @@ def _mapping(text: str) -> dict:
     return merged
 
 
-def _device(name: str, threads: int, precision: str = "fp32"):  # noqa: ANN202 (a torch.device)
+def _device(name: str, threads: int, **how: str | bool):  # noqa: ANN202 (a torch.device)
     """Set up the process; UsageError where the device is not there."""
     import torch
 
     from texnet import runtime
 
-    device = runtime.prepare(name, threads, precision)
+    device = runtime.prepare(name, threads, **how)
     try:
         torch.empty(1, device=device)
     except (AssertionError, NotImplementedError, RuntimeError) as error:
@@ -123,7 +123,8 @@ def train(args: argparse.Namespace) -> None:
             "run.json of it"
         )
     check_writable(args.out)
-    device = _device(args.device or run.device, run.threads, run.acceleration.precision)
+    precision = run.acceleration.precision
+    device = _device(args.device or run.device, run.threads, precision=precision)
     with Progress(
         f"{run.name} seed {run.seed}", run.optimiser.iterations, args.tensorboard
     ) as show:
@@ -146,7 +147,7 @@ def optimize(args: argparse.Namespace) -> None:
     if not isinstance(run, config.Optimisation):
         raise UsageError(f"{args.run}: describes a training; use texnet train")
     check_writable(args.out)
-    device = _device(args.device or run.device, run.threads, run.acceleration.precision)
+    device = _device(args.device or run.device, run.threads)
     done = 0
     images = run.images
     total = images.samples if isinstance(images, config.Texture) else len(images.heldout)
@@ -254,7 +255,7 @@ def speed(args: argparse.Namespace) -> None:
 
     check_writable(args.out)
     settings = speed.read_settings(args.settings)
-    device = _device(settings.device, settings.threads)
+    device = _device(settings.device, settings.threads, reproducible=False)
     tables.write_table(args.out, tables.SCORE_COLUMNS, speed.measure(settings, device))
 
 

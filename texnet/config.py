@@ -101,7 +101,10 @@ class Optimiser:
 
 @dataclass(frozen=True, config=STRICT)
 class Acceleration:
-    """How a run is computed: what changes rounding and speed, not what is minimised."""
+    """How trainings are computed: what changes rounding and speed, not what is minimised.
+
+    Optimisations and all that is measured are in fp32.
+    """
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of convolutions: tf32 on cuda alone; bf16 by autocast. Gram matrices, losses and weights stay
@@ -289,7 +292,6 @@ class Optimisation:
     """Evaluations of the objective and its gradient that L-BFGS may use."""
     device: Device = "auto"
     threads: Positive = 1
-    acceleration: Acceleration = Field(default_factory=Acceleration)
 
     def __post_init__(self) -> None:
         _check_task(self.images, self.objective)

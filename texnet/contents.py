@@ -13,7 +13,7 @@ from torch import Tensor
 
 from texnet.data import images_under, load_image, read_image
 from texnet.errors import MissingError
-from texnet.registry import manifest, read_manifest, registered, verified
+from texnet.registry import DRAWN, PHOTOS, manifest, read_manifest, registered, verified
 
 ROOM = 2**30
 """Bytes of decoded images that are kept; those beyond are read anew each time."""
@@ -29,7 +29,8 @@ class Contents(Sequence[Tensor]):
 
     Attributes:
         identity: SHA-256 of what the images are: of single ones the pixels; of sets the checksums
-            of their files; of folders the paths and sizes.
+            of their files; of folders the paths, sizes and times of change.
+        files: where the images of sets and folders lie.
 
     Raises:
         MissingError: a set is not fetched, a file or folder is not there.
@@ -40,6 +41,7 @@ class Contents(Sequence[Tensor]):
         self.room, self.lock = room, threading.Lock()
         self.kept: dict[int, Tensor] = {}
         self.readers: list[Callable[[], Tensor]] = []
+        self.files: set[Path] = set()
         made_of = hashlib.sha256()
         for name in names:
             if name in registered():
@@ -49,11 +51,15 @@ class Contents(Sequence[Tensor]):
                     functools.partial(_read_verified, path, digest)
                     for path, digest in files.items()
                 ]
-            elif Path(name).is_dir():
+                self.files |= {path.resolve() for path in files}
+            elif name not in (*PHOTOS, *DRAWN) and Path(name).is_dir():
                 paths = images_under([Path(name)])
-                found = [f"{path.relative_to(name)} {path.stat().st_size}" for path in paths]
-                made_of.update("\n".join(found).encode())
+                for path in paths:
+                    known = path.stat()
+                    told = f"{path.relative_to(name)} {known.st_size} {known.st_mtime_ns}\n"
+                    made_of.update(told.encode())
                 self.readers += [functools.partial(read_image, path) for path in paths]
+                self.files |= {path.resolve() for path in paths}
             else:
                 image = load_image(name)
                 made_of.update(image.numpy().tobytes())

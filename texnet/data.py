@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import io
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,31 +23,14 @@ from texnet.artifacts import check_file, write_bytes
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.exemplars import EXEMPLARS, draw
 from texnet.exemplars import MIN_SIZE as MIN_EXEMPLAR
+from texnet.registry import PHOTOS, registered
 from texnet.registry import image as registered_image
-from texnet.registry import registered
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 EXEMPLAR_SIZE = 512
 FIXED_CROPS = 2**61  # keeps the key of crops that are drawn once apart from those of iterations
-
-# Photographs installed with scikit-image and scikit-learn (licences: data/README.md).
-_SKIMAGE, _SKLEARN = "skimage/data", "sklearn/datasets/images"
-PHOTOS: Mapping[str, str] = {
-    "astronaut": f"{_SKIMAGE}/astronaut.png",
-    "brick": f"{_SKIMAGE}/brick.png",
-    "chelsea": f"{_SKIMAGE}/chelsea.png",
-    "china": f"{_SKLEARN}/china.jpg",
-    "coffee": f"{_SKIMAGE}/coffee.png",
-    "flower": f"{_SKLEARN}/flower.jpg",
-    "grass": f"{_SKIMAGE}/grass.png",
-    "gravel": f"{_SKIMAGE}/gravel.png",
-    "hubble": f"{_SKIMAGE}/hubble_deep_field.jpg",
-    "ihc": f"{_SKIMAGE}/ihc.png",
-    "motorcycle": f"{_SKIMAGE}/motorcycle_left.png",
-    "rocket": f"{_SKIMAGE}/rocket.jpg",
-}
 
 
 def read_image(path: Path) -> Tensor:
@@ -128,7 +111,7 @@ def write_image_grid(path: Path, images: Tensor, columns: int = 4) -> None:
 
 
 def photo(name: str) -> Tensor:
-    """One of the photographs in ``PHOTOS``; they lie inside installed packages."""
+    """One of ``registry.PHOTOS``; they lie inside installed packages."""
     package, _, inside = PHOTOS[name].partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

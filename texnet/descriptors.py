@@ -1,6 +1,6 @@
 """Descriptor networks: VGG-19's activations by layer name, and their Gram matrices.
 
-Three networks share one architecture and one calling convention:
+Four networks share one architecture and one calling convention:
 
 ================= ====================== =======================================================
 name              widths of the 5 blocks weights
@@ -170,6 +170,8 @@ def load(
         initialise(descriptor, torch.Generator().manual_seed(0))
     else:
         path = Path(weights or config.weights_file(config.Descriptor(name=name)))
+        if checksum and path.suffix == MANIFEST:
+            raise UsageError(f"{path}: the registry has its checksums; leave out descriptor.sha256")
         if checksum and path.is_dir():
             raise UsageError(f"{path}: is a directory; a checksum can only be that of a file")
         if checksum and path.is_file() and (found := sha256(path)) != checksum:

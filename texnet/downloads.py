@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -39,6 +38,21 @@ class Patience:
     """Tries at one address where another try may help."""
     pause: float = 1
     """Seconds before the second try, doubled for each later one."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What the downloads of one fetch share."""
+
+    mirrors: Sequence[str] = ()
+    """Folders, or addresses of folders, that are tried first."""
+    patience: Patience = field(default_factory=Patience)
+    show: Callable[[int], object] = lambda size: None
+    """Told the number of bytes of each block that came."""
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """Set when one of them failed, or the user has enough."""
+    dead: set[str] = field(default_factory=set)
+    """Hosts that gave no connection: the other files need not wait for them again."""
 
 
 class Refused(Exception):
@@ -95,20 +109,20 @@ class Download:
 
     Args:
         entry: what is downloaded; never more than its size is stored.
-        patience: how long to wait.
-        show: told the number of bytes of each block.
+        errand: what it shares with others.
     """
 
-    def __init__(
-        self, entry: Entry, patience: Patience, show: Callable[[int], object] = lambda size: None
-    ) -> None:
-        self.entry, self.patience, self.show = entry, patience, show
+    def __init__(self, entry: Entry, errand: Errand) -> None:
+        self.entry, self.errand, self.patience = entry, errand, errand.patience
 
     def __call__(self, url: str, output_file: str, pooch: Any = None) -> None:  # noqa: ANN401 (pooch's)
-        part = unfinished(self.entry)
+        part, host = unfinished(self.entry), urlsplit(url).netloc
         for number in range(self.patience.tries):
-            if number:
-                time.sleep(self.patience.pause * 2 ** (number - 1))
+            pause = self.patience.pause * 2 ** (number - 1) if number else 0
+            if self.errand.stopped.wait(pause):
+                raise Refused("stopped")
+            if host in self.errand.dead:
+                raise Refused("no connection")
             try:
                 if self._stream(url, part) and self.entry.sha256 not in ("", sha256(part)):
                     part.unlink()  # it began with what another address, or another try, gave
@@ -121,7 +135,9 @@ class Download:
             # What is whole and wrong must not be resumed.
             part.replace(output_file)
             return
-        raise Refused(f"{_told(reason)}, {self.patience.tries} times") from reason
+        if (told := _told(reason)) == "no connection" and host:
+            self.errand.dead.add(host)
+        raise Refused(f"{told}, {self.patience.tries} times") from reason
 
     def _stream(self, url: str, part: Path) -> bool:
         """Make ``part`` whole; whether what was there is the beginning of it."""
@@ -197,7 +213,9 @@ class Download:
                     out.truncate(0)
                     raise Refused(f"sends more than the file's {self.entry.bytes} bytes")
                 out.write(block)
-                self.show(len(block))
+                self.errand.show(len(block))
+                if self.errand.stopped.is_set():
+                    raise Refused("stopped")
         if size < self.entry.bytes:
             raise Transient(f"ended after {size} of {self.entry.bytes} bytes")
         return before > 0

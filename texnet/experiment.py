@@ -110,7 +110,7 @@ class Experiment:
     threads: Positive = 1
     """CPU threads of each training; another number gives other bits."""
     acceleration: Acceleration = Field(default_factory=Acceleration)
-    """How trainings and optimisations are computed."""
+    """How trainings are computed."""
     weights: Literal["train", "published"] = "train"
     """published takes released generators (expected/SCALE/generators) where there are any."""
     mirrors: tuple[str, ...] = ()
@@ -277,6 +277,7 @@ class Experiment:
             if isinstance(entry.generator, GeneratorChange)
             else entry.generator,
             optimiser=merge(self.optimiser, entry.optimiser),
+            acceleration=self.acceleration,
             heldout_every=self.heldout_every,
             checkpoint_every=self.checkpoint_every,
         )
@@ -297,7 +298,6 @@ class Experiment:
             "images": merge(self.images, entry.images),
             "device": self.device,
             "threads": self.threads,
-            "acceleration": self.acceleration,
         }
 
     def all_runs(self) -> dict[str, Training | Optimisation]:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from texnet.archives import unpack
 from texnet.artifacts import sha256, write_bytes, write_text
 from texnet.assembly import assemble, recipe
-from texnet.downloads import Download, Patience, Refused
+from texnet.downloads import Download, Errand, Patience, Refused
 from texnet.errors import DataError, MissingError, WriteError
 from texnet.registry import (
     LARGE,
@@ -56,7 +56,7 @@ def fetch(
         WriteError: the disk is full, or the cache cannot be written.
     """
     entries, target = entries_of(name), manifest(name)
-    waits = patience or Patience()
+    errand = Errand(tuple(mirrors), patience or Patience(), show)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Two processes on one cache: the second waits, and finds the files.
@@ -64,9 +64,12 @@ def fetch(
             for left in target.parent.glob(f".{target.name}.*.part"):
                 left.unlink()  # a killed process's
             if name not in complete(name):
-                found = _all(entries, mirrors, waits, show)
+                found = _all(entries, errand)
                 lines = (f"{digest}  {file}\n" for file, digest in found.items())
                 write_text(target, "".join(lines))
+            for entry in entries:
+                if entry.archive:  # of no more use, but not before the manifest stands
+                    (cache() / entry.file).unlink(missing_ok=True)
     except OSError as error:
         raise WriteError(
             f"{error.filename or target.parent}: cannot be written ({error.strerror}); free some "
@@ -75,45 +78,39 @@ def fetch(
     return target
 
 
-def _all(
-    entries: Sequence[Entry],
-    mirrors: Sequence[str],
-    patience: Patience,
-    show: Callable[[int], object],
-) -> dict[str, str]:
+def _all(entries: Sequence[Entry], errand: Errand) -> dict[str, str]:
     """SHA-256 of all files of some entries, by path in the cache; nothing more after a failure."""
     found: dict[str, str] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        jobs = [pool.submit(fetch_file, e, mirrors, patience, show) for e in entries]
+        jobs = [pool.submit(fetch_file, entry, errand) for entry in entries]
         try:
             for job in jobs:
                 found |= job.result()
         finally:
+            errand.stopped.set()
             pool.shutdown(cancel_futures=True)
     return found
 
 
-def fetch_file(
-    entry: Entry, mirrors: Sequence[str], patience: Patience, show: Callable[[int], object]
-) -> dict[str, str]:
+def fetch_file(entry: Entry, errand: Errand) -> dict[str, str]:
     """Bring one file into the cache, unpacked if it is an archive; SHA-256 by path in the cache."""
     path = cache() / entry.file
     path.parent.mkdir(parents=True, exist_ok=True)
     if not (path.is_file() and sha256(path) == entry.sha256):
-        _download(entry, path, mirrors, Download(entry, patience, show))
+        _download(entry, path, errand)
     shutil.rmtree(unfinished(entry).parent, ignore_errors=True)
     if not entry.archive:
         return {entry.file: entry.sha256}
     folder = path.with_name(path.name.partition(".")[0])
     found = unpack(path, folder)
-    path.unlink()
     below = folder.relative_to(cache()).as_posix()
     return {f"{below}/{file}": digest for file, digest in found.items()}
 
 
-def _download(entry: Entry, path: Path, mirrors: Sequence[str], download: Download) -> None:
+def _download(entry: Entry, path: Path, errand: Errand) -> None:
     free, part = shutil.disk_usage(path.parent).free, unfinished(entry)
-    needs = entry.bytes - (part.stat().st_size if part.exists() else 0)
+    # The images of an archive take as much again.
+    needs = entry.bytes * (1 + entry.archive) - (part.stat().st_size if part.exists() else 0)
     if free < needs:
         raise WriteError(
             f"{path}: needs {needs} bytes and {free} are free; free some space, or name a "
@@ -126,8 +123,8 @@ def _download(entry: Entry, path: Path, mirrors: Sequence[str], download: Downlo
     for left in set(work.iterdir()) - {part, work / SHARD_FOLDER}:
         left.unlink()
     tried: list[str] = []
-    new = work / path.name
-    if _got(new, addresses(entry, mirrors), download, tried) or _made(new, download, tried):
+    new, download = work / path.name, Download(entry, errand)
+    if _got(new, addresses(entry, errand.mirrors), download, tried) or _made(new, download, tried):
         new.replace(path)
         return
     with contextlib.suppress(OSError):  # a part in it stays, for the next time
@@ -167,7 +164,7 @@ def _made(path: Path, download: Download, tried: list[str]) -> bool:
         target = folder / shard.file
         shard = replace(shard, file=target.relative_to(cache()).as_posix())
         unfinished(shard).parent.mkdir(parents=True, exist_ok=True)
-        job = Download(shard, download.patience, download.show)
+        job = Download(shard, download.errand)
         if not _got(target, shard.urls, job, tried):
             return False
         parts.append(target.read_bytes())

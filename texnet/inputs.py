@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from texnet import config
 from texnet.contents import Contents
 from texnet.data import ContentCrops, load_image, square, style_image
-from texnet.errors import DataError
+from texnet.errors import DataError, UsageError
 from texnet.generators import Network
 
 NOISE_STREAM = 2**62  # keeps the noise's keys apart from those of the content crops
@@ -91,6 +92,11 @@ class Inputs:
             self.heldout = None, self._moved(noise_of_group(net, run.images.size, 0))
             return
         contents = Contents(run.images.contents)
+        for name in run.images.heldout:
+            if Path(name).resolve() in contents.files:
+                raise UsageError(
+                    f"images.heldout '{name}' is among images.contents: it would be trained on"
+                )
         # Among other contents a neighbour is far away whatever the noise: a diversity batch is one
         # content image (authors' diversity branch, dataloader.lua; the paper does not say so).
         count = 1 if run.objective.diversity_weight else run.optimiser.batch
@@ -135,7 +141,7 @@ class Inputs:
         return [self._to(part) for part in noise]
 
     def _to(self, values: Tensor) -> Tensor:
-        # From pinned memory the copy does not wait for what the device is computing.
+        # From pinned memory this thread does not wait for the copy.
         if self.device.type == "cuda":
             values = values.pin_memory()
         return values.to(self.device, non_blocking=True)

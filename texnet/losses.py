@@ -7,6 +7,7 @@ here: training, generation by optimisation and finetuning minimise the same :cla
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -168,25 +169,28 @@ class Objective(nn.Module):
         settings: weights, layers and convention.
         descriptor: must return the style and the content layers.
         style: the style or texture exemplar, (3, H, W); its Gram matrices are computed once.
-        bf16: whether the descriptor's convolutions round to bfloat16 (not the exemplar's). Gram
-            matrices and all sums stay in float32.
+
+    Attributes:
+        bf16: whether the descriptor's convolutions round to bfloat16; Gram matrices and all sums
+            stay in float32.
     """
 
-    def __init__(
-        self,
-        settings: config.Objective,
-        descriptor: Descriptor,
-        style: Tensor,
-        bf16: bool = False,
-    ) -> None:
+    bf16 = False
+
+    def __init__(self, settings: config.Objective, descriptor: Descriptor, style: Tensor) -> None:
         super().__init__()
-        self.bf16 = bf16
         self.settings = settings
         self.descriptor = descriptor
         with torch.no_grad():
             features = descriptor(style[None])
         self.texture = TextureLoss({k: gram(features[k]) for k in settings.style_layers})
         self.scales = {k: features[k].square().mean().sqrt().item() for k in settings.style_layers}
+
+    def rounded(self) -> Objective:
+        """The same objective with bf16; they share descriptor and targets."""
+        made = copy.copy(self)
+        made.bf16 = True
+        return made
 
     @torch.no_grad()
     def content_targets(self, images: Tensor | None) -> dict[str, Tensor]:

@@ -92,6 +92,7 @@ DIVERSITY = tuple(
     for key in ("diversity_weight", "temperature", "diversity_distance", "convention")
 )
 RATE = ("optimiser.lr", "optimiser.decay", "optimiser.decay_every")
+ONLY_TRAININGS = ("acceleration", "heldout_every", "checkpoint_every")
 # What is compared must differ in what the comparison is about, and in nothing else:
 # part, the part it is compared with, and the keys that may differ.
 STYLIZATION_PAIRS = (
@@ -152,7 +153,8 @@ def compare(
         # A baseline has fewer sections than a training: only what both have is held together.
         mixed = type(run) is not type(other)
         for found in differences(run, other):
-            if not found.startswith(free) and not (mixed and found.endswith("_every")):
+            training_alone = mixed and found.startswith(ONLY_TRAININGS)
+            if not found.startswith(free) and not training_alone:
                 raise ValueError(
                     f"{where}.{key} ('{parts[key]}') differs from {where}.{like} "
                     f"('{parts[like]}') in {found}: their numbers would not compare"

@@ -8,10 +8,11 @@ writes it; everything that reads fetched files reads them through that manifest.
 from __future__ import annotations
 
 import csv
+import difflib
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -25,6 +26,25 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 MANIFEST = ".sha256"
 LARGE = 2 * 10**9
 """Names with more bytes than this are fetched only when they are asked for by name."""
+
+# Photographs installed with scikit-image and scikit-learn (licences: data/README.md).
+_SKIMAGE, _SKLEARN = "skimage/data", "sklearn/datasets/images"
+PHOTOS: Mapping[str, str] = {
+    "astronaut": f"{_SKIMAGE}/astronaut.png",
+    "brick": f"{_SKIMAGE}/brick.png",
+    "chelsea": f"{_SKIMAGE}/chelsea.png",
+    "china": f"{_SKLEARN}/china.jpg",
+    "coffee": f"{_SKIMAGE}/coffee.png",
+    "flower": f"{_SKLEARN}/flower.jpg",
+    "grass": f"{_SKIMAGE}/grass.png",
+    "gravel": f"{_SKIMAGE}/gravel.png",
+    "hubble": f"{_SKIMAGE}/hubble_deep_field.jpg",
+    "ihc": f"{_SKIMAGE}/ihc.png",
+    "motorcycle": f"{_SKIMAGE}/motorcycle_left.png",
+    "rocket": f"{_SKIMAGE}/rocket.jpg",
+}
+DRAWN = ("berries", "mosaic", "pebbles", "scales", "stained_glass", "swirls", "waves")
+"""Exemplars that the project draws (:mod:`texnet.exemplars`)."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,24 @@ def entries_of(name: str) -> list[Entry]:
         known = ", ".join(registered())
         raise UsageError(f"'{name}' is not in data/registry.csv; use one of {known}")
     return registered()[name]
+
+
+def check_images(single: Iterable[str], contents: Iterable[str] = ()) -> None:
+    """UsageError for a name that stands for no image, or for many where one is wanted.
+
+    Files and folders are not looked for: paths have a suffix or a slash.
+    """
+    for name in [*single, *contents]:
+        if name in (*PHOTOS, *DRAWN) or PurePosixPath(name).suffix or Path(name).exists():
+            continue
+        if name not in registered():
+            known = (*PHOTOS, *DRAWN, *registered())
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "texnet fetch --list shows some"
+            raise UsageError(f"images name '{name}', which is no image and no file; {hint}")
+        several = len(registered()[name]) > 1 or registered()[name][0].archive
+        if name in single and several:
+            raise UsageError(f"images name '{name}', a set of images, where one is wanted")
 
 
 def cache() -> Path:

@@ -9,14 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from texnet.artifacts import check_file, read_json, write_bytes
+from texnet.artifacts import GENERATOR, check_file, read_json, write_bytes
 from texnet.config import Training, to_json
 from texnet.errors import DataError
 from texnet.validation import parse
 
-FORMAT = "texnet-generator-1"
 # How a run was computed, not what it is.
-UNIMPORTANT = ("device", "threads", "acceleration", "heldout_every", "checkpoint_every")
+UNIMPORTANT = ("device", "threads", "acceleration", "checkpoint_every")
 
 
 def run_of(model: Path) -> Training:
@@ -32,9 +31,13 @@ def run_of(model: Path) -> Training:
             metadata = dict(stream.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise DataError(f"{model}: cannot be read as safetensors ({error}); restore it") from error
-    if metadata.get("format") != FORMAT or "run" not in metadata:
+    if metadata.get("format") != GENERATOR or "run" not in metadata:
         raise DataError(f"{model}: is no generator made by texnet train")
-    return parse(Training, json.loads(metadata["run"]), str(model))
+    try:
+        described = json.loads(metadata["run"])
+    except ValueError as error:
+        raise DataError(f"{model}: its metadata describe no run; restore the file") from error
+    return parse(Training, described, str(model))
 
 
 def difference(model: Path, run: Training) -> str | None:

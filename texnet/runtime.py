@@ -12,16 +12,19 @@ import torch
 _MALLOPT = {-3: 2**31 - 1, -1: 2**31 - 1, -2: 256 << 20}  # mmap threshold, trim threshold, top pad
 
 
-def prepare(device: str = "cpu", threads: int = 1, precision: str = "fp32") -> torch.device:
+def prepare(
+    device: str = "cpu", threads: int = 1, precision: str = "fp32", reproducible: bool = True
+) -> torch.device:
     """Set up this process for a run and return its device.
 
     Args:
         device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for an accelerator where there is one.
         threads: CPU threads. Taken from the run, never from the job's cores: sums over another
             number of threads round differently, and the run would end in other weights.
-        precision: ``fp32``, on an accelerator with deterministic algorithms; ``tf32``, with
-            TensorFloat-32 in convolutions, never in the matrix products of Gram matrices; or
-            ``bf16``, whose autocast is the run's. The latter two take the fastest algorithms.
+        precision: ``fp32``; ``tf32``, with TensorFloat-32 in convolutions, never in the matrix
+            products of Gram matrices; or ``bf16``, whose autocast is the run's.
+        reproducible: whether fp32 on an accelerator takes deterministic algorithms. The other two
+            always take the fastest.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
@@ -34,10 +37,10 @@ def prepare(device: str = "cpu", threads: int = 1, precision: str = "fp32") -> t
         where = torch.accelerator.current_accelerator(check_available=True) or where
     torch.backends.cudnn.allow_tf32 = precision == "tf32"  # PyTorch's default is True
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.benchmark = precision != "fp32"
     # On the CPU every operation that we use is deterministic as it is.
-    if where.type != "cpu" and precision == "fp32":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # That mode also fills fresh memory, against reads of it: time for nothing here.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+    deterministic = where.type != "cpu" and precision == "fp32" and reproducible
+    torch.backends.cudnn.benchmark = where.type != "cpu" and not deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # That mode also fills fresh memory, against reads of it: time for nothing here.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return where

@@ -126,7 +126,7 @@ class TextureMeter:
                 run.descriptor.name,
                 untrained,
                 pool=run.descriptor.pool,
-                weights=Path(run.descriptor.weights) if run.descriptor.weights else None,
+                weights=config.weights_file(run.descriptor),
             ).to(device)
             wanted = self.untrained(self.exemplar[None])
             self.quantiles = {layer: quantiles(wanted[layer]) for layer in wanted}

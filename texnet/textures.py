@@ -80,8 +80,8 @@ class Textures:
     """Textures to optimise."""
     sweep: Sweep
     """The choice of T."""
-    exemplar_size: Pixels = 256
-    """Longer side of the exemplar, in pixels."""
+    exemplar_size: Pixels = 512
+    """Longer side of the exemplar, in pixels; more than the side of a sample."""
     size: Pixels = 256
     """Side of a sample, in pixels."""
     samples: Samples = 32
@@ -94,6 +94,11 @@ class Textures:
     """Departures from the authors' texture training (v1 branch)."""
 
     def __post_init__(self) -> None:
+        if self.exemplar_size <= self.size:
+            raise ValueError(
+                f"exemplar_size {self.exemplar_size} is not larger than size {self.size}: crops of "
+                "the exemplar, against which diversity is held, would all be the same"
+            )
         for label, count in Counter(map(label_of, self.exemplars)).items():
             if count > 1:
                 raise ValueError(f"exemplars has two named '{label}': rename or leave out one")
@@ -140,7 +145,9 @@ class Textures:
 
         The runs of ``sweep.run`` hold the temperature of the configuration, not the chosen one.
         """
-        for_training = {k: shared[k] for k in ("heldout_every", "checkpoint_every")}
+        for_training = {
+            key: shared[key] for key in ("acceleration", "heldout_every", "checkpoint_every")
+        }
         shared = {k: v for k, v in shared.items() if k not in for_training}
         shared["descriptor"] = merge(descriptor, self.descriptor)
         objective = merge(V1_OBJECTIVE, self.objective)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from texnet import config, descriptors, generators
+from texnet.artifacts import GENERATOR as FORMAT
 from texnet.artifacts import read_tensors, write_bytes, write_tensors
 from texnet.data import style_image, write_image_grid
 from texnet.errors import DataError, DivergenceError
 from texnet.inputs import Inputs
 from texnet.losses import Objective
-from texnet.releases import FORMAT
 from texnet.sources import digest
 from texnet.tables import write_table
 from texnet.updates import TERMS, Update, optimiser
@@ -39,14 +39,14 @@ class Step:
 
 
 def objective_of(run: config.Training | config.Optimisation, device: torch.device) -> Objective:
-    """The objective of a run: its descriptor, its weights, its style exemplar."""
+    """The objective of a run: its descriptor, its weights, its style exemplar; in float32."""
     settings, wanted = run.descriptor, run.objective
     layers = {*wanted.style_layers, *(wanted.content_layers if wanted.content_weight else ())}
     descriptor = descriptors.load(
         settings.name,
         layers,
         pool=settings.pool,
-        weights=Path(settings.weights) if settings.weights else None,
+        weights=config.weights_file(settings),
         checksum=settings.sha256,
     ).to(device, memory_format=torch.channels_last)
     style = style_image(*run.images.reference).to(device)
@@ -55,7 +55,7 @@ def objective_of(run: config.Training | config.Optimisation, device: torch.devic
             f"exemplar '{run.images.reference[0]}' is flat (no pixel differs from the mean by a "
             "grey level): it has no texture; use another image"
         )
-    return Objective(run.objective, descriptor, style, run.acceleration.precision == "bf16")
+    return Objective(run.objective, descriptor, style)
 
 
 def train(
@@ -73,16 +73,18 @@ def train(
     Raises:
         DivergenceError: a term is not finite; the last checkpoint before it is kept.
     """
-    objective = objective_of(run, device)
+    measure = objective_of(run, device)
+    objective = measure.rounded() if run.acceleration.precision == "bf16" else measure
     net = generators.build(run.generator, run.seed, run.images).to(device)
     adam = optimiser(net, run.optimiser.lr, run.acceleration)
     schedule = torch.optim.lr_scheduler.StepLR(adam, run.optimiser.decay_every, run.optimiser.decay)
     inputs = Inputs(run, net, device)
     heldout = inputs.heldout
-    heldout_targets = objective.content_targets(heldout[0])
+    heldout_targets = measure.content_targets(heldout[0])
 
     # Another run, other code or other pictures and weights than those of a checkpoint start afresh.
-    made_of = fingerprint(*inputs.sources, *objective.buffers(), *objective.parameters())
+    exemplar = style_image(*run.images.reference)
+    made_of = fingerprint(exemplar, *inputs.sources, *measure.descriptor.parameters())
     name = f"checkpoint-{config.digest(run)}-{digest('training')}-{made_of}.pt"
     checkpoint = out.parent / name
     state = {"net": net, "adam": adam, "schedule": schedule}
@@ -102,7 +104,7 @@ def train(
             rows += logged(pending, checkpoint, copies)
             with torch.no_grad():
                 shown = net.eval()(*heldout)
-                measured = objective(shown, heldout_targets, diversity=False)
+                measured = measure(shown, heldout_targets, diversity=False)
                 rows[-1][-1] = float(measured.total.mean())
             pending.clear()
         if last or iteration % run.checkpoint_every == 0:

@@ -43,6 +43,7 @@ class Update:
         self.graphed = acceleration.graph and self.device.type == "cuda"
         self.left = WARM_UP
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.static: list[Tensor] = []
         if acceleration.channels_last:
             net.to(memory_format=torch.channels_last)
         if acceleration.compile:
@@ -52,24 +53,33 @@ class Update:
                 net.compile()
 
     def __call__(self, content: Tensor | None, noise: Sequence[Tensor]) -> Tensor:
-        if self.layout is not None and content is not None:
-            content = content.contiguous(memory_format=self.layout)
         if not self.graphed:
+            if self.layout is not None and content is not None:
+                content = content.contiguous(memory_format=self.layout)
             return self.step(content, noise)
+        given = [*noise, *([] if content is None else [content])]
+        if not self.static:  # one layout from the first step on, as the graph will have it
+            self.static = [self._laid_out(each) for each in given]
+        for mine, theirs in zip(self.static, given, strict=True):
+            mine.copy_(theirs, non_blocking=True)
+        kept = self.static[len(noise)] if content is not None else None
         if self.left:
             self.left -= 1
             with torch.cuda.stream(self._side_stream()):
-                values = self.step(content, noise)
+                values = self.step(kept, self.static[: len(noise)])
             torch.cuda.current_stream().wait_stream(self.side)
             return values
         if self.graph is None:
-            self._capture(content, noise)
-        if content is not None:
-            self.content.copy_(content, non_blocking=True)
-        for static, given in zip(self.noise, noise, strict=True):
-            static.copy_(given, non_blocking=True)
+            self._capture(kept, self.static[: len(noise)])
         self.graph.replay()
         return self.values.clone()
+
+    def _laid_out(self, given: Tensor) -> Tensor:
+        """Memory for a tensor like ``given``, which may be one image expanded to a batch."""
+        layout = self.layout if self.layout and given.ndim == 4 else torch.contiguous_format
+        return torch.empty(given.shape, dtype=given.dtype, device=given.device).contiguous(
+            memory_format=layout
+        )
 
     def step(self, content: Tensor | None, noise: Sequence[Tensor]) -> Tensor:
         """The step itself, launched kernel by kernel."""
@@ -94,13 +104,11 @@ class Update:
 
     def _capture(self, content: Tensor | None, noise: Sequence[Tensor]) -> None:
         """Record the step on tensors that stay; nothing is computed yet."""
-        self.content = None if content is None else content.clone()
-        self.noise = [z.clone() for z in noise]
         self.adam.zero_grad(set_to_none=True)  # the graph's own gradients, overwritten each time
         self.graph = torch.cuda.CUDAGraph()
         # The threads that load batches may go on allocating.
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.values = self._forward_and_back(self.content, self.noise)
+            self.values = self._forward_and_back(content, noise)
 
 
 def optimiser(net: Network, lr: float, acceleration: Acceleration) -> torch.optim.Adam:

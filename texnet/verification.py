@@ -76,6 +76,8 @@ def excess(value: float, expected: Measured, tolerance: float) -> float:
     """
     if math.isnan(value) or math.isnan(expected.low):
         return 0.0 if math.isnan(value) and math.isnan(expected.low) else math.inf
+    if expected.low <= value <= expected.high:
+        return 0.0  # infinite ones too
     grown = 1 + tolerance
     low = expected.low / grown if expected.low > 0 else expected.low * grown or -NEAR_ZERO
     high = expected.high / grown if expected.high < 0 else expected.high * grown or NEAR_ZERO

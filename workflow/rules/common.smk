@@ -6,19 +6,22 @@ from pathlib import Path, PurePath
 from snakemake.exceptions import WorkflowError
 
 from texnet import config as schema
-from texnet.errors import UsageError
+from texnet.errors import TexnetError, UsageError
 from texnet.experiment import Experiment
-from texnet.registry import cache, manifest, registered
+from texnet.registry import cache, check_images, manifest, registered
 from texnet.releases import released
 from texnet.sources import digest as code
 from texnet.textures import label_of
 
 try:
     EXPERIMENT = schema.parse(Experiment, config, "configuration")
+    RUNS = EXPERIMENT.all_runs()
+    for run in RUNS.values():  # before anything runs, not in a job hours later
+        sets = getattr(run.images, "contents", ())
+        check_images([name for name in run.images.files if name not in sets], sets)
 except UsageError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(f"configuration: {str(error).removeprefix('configuration: ')}") from None
 
-RUNS = EXPERIMENT.all_runs()
 TRAININGS = [name for name, run in RUNS.items() if isinstance(run, schema.Training)]
 BASELINES = [name for name in RUNS if name not in TRAININGS]
 TEXTURES = EXPERIMENT.textures
@@ -33,15 +36,18 @@ for run in RUNS.values():
 
 # Runs of which there are released generators; the T of a tempered run is not known yet.
 GENERATORS = Path("expected") / EXPERIMENT.scale / "generators"
-RELEASED = [
-    name
-    for name in TRAININGS
-    if EXPERIMENT.weights == "published"
-    and name not in TEMPERED
-    and released(GENERATORS, name, RUNS[name])
-]
+try:
+    RELEASED = [
+        name
+        for name in TRAININGS
+        if EXPERIMENT.weights == "published"
+        and name not in TEMPERED
+        and released(GENERATORS, name, RUNS[name])
+    ]
+except TexnetError as error:
+    raise WorkflowError(str(error)) from None
 
 # A training on the CPU takes no GPU; elsewhere each takes one of those that the profile allows.
 GPUS = 0 if EXPERIMENT.device == "cpu" else 1
-# Megabytes: measured 1.1 GB at 96 pixels and 9 GB at 512, with VGG-19 on the CPU.
-MEMORY = 2000 if max(run.images.size for run in RUNS.values()) <= 128 else 16000
+# Megabytes: measured 1.1 GB at the embedded scale, and 9 GB with VGG-19 at 512 pixels on the CPU.
+MEMORY = 16000 if any("lite" not in run.descriptor.name for run in RUNS.values()) else 2000

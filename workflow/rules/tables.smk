@@ -27,7 +27,7 @@ rule speed:
     threads: workflow.resource_settings.cores or 8
     resources:
         gpu=GPUS,
-        mem_mb=MEMORY,
+        mem_mb=max(MEMORY, 8000),
         runtime="1h",
     params:
         code=code("speed"),
