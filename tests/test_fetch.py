@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import requests
 from servers import (
     CONTENT,
     GZIPPED,
@@ -636,6 +637,46 @@ def test_file_size_limit_in_mid_download(listed):
         assert ended(process()) == (0, "", "")
         assert 0 < server.calls[1].start <= 100_000
     assert landed()
+
+
+def test_ctrl_c_ends_it_long_before_the_file_is_there(listed):
+    """At this pace the file takes minutes; what came is kept and resumed."""
+    with Server(ranged(block=1000, pause=0.5)) as server:
+        each = entry(f"{server.url}/{FILE}")
+        write_registry(each)
+        started, patience = process(), time.monotonic() + 30
+        while not server.calls and time.monotonic() < patience:
+            time.sleep(0.005)
+        time.sleep(1)
+        before = time.monotonic()
+        started.send_signal(signal.SIGINT)
+        assert ended(started)[0] != 0
+        assert time.monotonic() - before < DEADLINE
+        assert not (registry.cache() / FILE).exists()
+    with Server(ranged()) as server:
+        listed(entry(f"{server.url}/{FILE}"))
+        fetched()
+        assert server.calls[0].start > 0
+    assert landed()
+
+
+def test_a_dead_mirror_is_waited_for_once(listed, tmp_path, monkeypatch):
+    """Not once for each of hundreds of files."""
+    files = [f"set/{number}.jpg" for number in range(40)]
+    listed(*(entry(file=file) for file in files))
+    for file in files:
+        target = tmp_path / "good" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(CONTENT)
+    asked = []
+    get = requests.Session.get
+    monkeypatch.setattr(
+        requests.Session, "get", lambda self, url, **how: asked.append(url) or get(self, url, **how)
+    )
+    dead = unused_address()
+    assert isinstance(fetched(mirrors=[dead, str(tmp_path / "good")]), Path)
+    assert PATIENCE.tries <= len(asked) <= PATIENCE.tries * fetching.AT_ONCE
+    assert all((registry.cache() / file).read_bytes() == CONTENT for file in files)
 
 
 def test_killed_at_any_time(listed):
