@@ -127,7 +127,7 @@ def main() -> None:
         "python": platform.python_version(),
         "processor": processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "seconds": spent(),
+        "job_seconds": spent(),
         "tolerance": TOLERANCE,
         "timed": TIMED,
     }

@@ -119,7 +119,7 @@ def test_a_changed_bit_of_a_fetched_image_is_found(fetched):
     path.write_bytes(content)
     contents = Contents(["shots"])
     assert torch.equal(contents[0], read_image(fetched / "shots/0.png"))
-    with pytest.raises(DataError, match=r"shots/1\.png: sha256 is .*fetch it again"):
+    with pytest.raises(DataError, match=r"shots/1\.png: sha256 is .*restores it"):
         contents[1]
     with pytest.raises(DataError, match="sha256"):
         load_image("one")

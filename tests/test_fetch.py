@@ -800,8 +800,8 @@ def test_offline(capsys, offline, monkeypatch, name):
     code, out, err = call(capsys, name)
     assert (code, out, err.count("\n")) == (66, "", 1)
     first = registry.entries_of(name)[0]
-    assert err.startswith(f"texnet fetch: error: {first.file} (")
-    assert "Traceback" not in err and f"{first.urls[0]} (no connection, 3 times)" in err
+    assert err.startswith(f"texnet fetch: error: {name}: {first.file} (")
+    assert "Traceback" not in err and f"{first.urls[0]} (no connection" in err
     assert str(registry.cache() / first.file) in err
     assert [p for p in registry.cache().rglob("*") if p.is_file()] in (
         [], [registry.cache() / f".{name}.lock"])  # fmt: skip
@@ -825,15 +825,29 @@ def test_list_and_all(capsys, listed, tmp_path):
     listed(entry(), entry(name="other", file="b.jpg", content=OTHER), large)
     code, out, err = call(capsys, "--list")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["picture", "other", "huge"]
-    assert all("not there" in line and line.endswith("; CC0") for line in out.splitlines())
-    assert [line for line in out.splitlines() if "only by name" in line] == out.splitlines()[2:]
+    where, *lines = out.splitlines()
+    assert where == f"in {registry.cache()}:"
+    assert [line.split()[0] for line in lines] == ["picture", "other", "huge"]
+    assert all("not there" in line and line.endswith("; CC0") for line in lines)
+    assert [line for line in lines if "only by name" in line] == lines[2:]
     code, out, err = call(capsys, "--all", "--mirror", folder)
     manifests = [registry.manifest(name) for name in ("picture", "other")]
     assert (code, out.split(), err) == (0, [str(path) for path in manifests], "")
     assert not registry.manifest("huge").exists()
     code, out, err = call(capsys, "--list")
-    assert ["not there" in line for line in out.splitlines()] == [False, False, True]
+    assert ["not there" in line for line in out.splitlines()[1:]] == [False, False, True]
+
+
+def test_what_can_be_had_is_had(capsys, listed, tmp_path):
+    """One line for each name that nobody has; the others are fetched."""
+    gone = [entry(name=name, file=f"{name}.jpg", content=OTHER) for name in ("one", "two")]
+    listed(gone[0], entry(), gone[1])
+    code, out, err = call(
+        capsys, "one", "picture", "two", "--mirror", folder_with(tmp_path / "mirror")
+    )
+    assert (code, out) == (66, f"{registry.manifest('picture')}\n")
+    assert [line.split()[3] for line in err.splitlines()] == ["one:", "two:"]
+    assert (registry.cache() / FILE).read_bytes() == CONTENT
 
 
 def test_mirrors_of_the_environment(capsys, listed, tmp_path, monkeypatch):

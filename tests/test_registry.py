@@ -240,7 +240,7 @@ def test_one_bit_changed(picture):
 @pytest.mark.parametrize("content", [b"", b"pictur", b"pictures"])
 def test_another_length(picture, content):
     picture.write_bytes(content)
-    with pytest.raises(DataError, match="delete it and fetch it again"):
+    with pytest.raises(DataError, match="texnet fetch picture restores it"):
         registry.image("picture")
 
 

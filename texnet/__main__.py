@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
             function.__name__,
             help=summary,
             description=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # examples stay on their line
             epilog=f"example: texnet {function.__name__} {example}",
         )
         p.set_defaults(run_verb=function)

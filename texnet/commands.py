@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from texnet.errors import DataError, DifferenceError, UsageError
+from texnet.errors import DataError, DifferenceError, MissingError, UsageError
 
 
 def configure(args: argparse.Namespace) -> None:
@@ -91,13 +91,14 @@ def fetch(args: argparse.Namespace) -> None:
     from texnet.fetch import fetch as fetched
 
     if args.list:
+        print(f"in {registry.cache().absolute()}:")
         there = registry.complete(*registry.registered())
         for name, entries in registry.registered().items():
             size = sum(entry.bytes for entry in entries) / 1e6
             large = ", only by name" if size > registry.LARGE / 1e6 else ""
             state = "there" if name in there else "not there"
             files = f"{len(entries)} files" if len(entries) > 1 else entries[0].file
-            print(f"{name:<20}{state:<11}{size:>10.1f} MB  {files}{large}; {entries[0].licence}")
+            print(f"{name:<20}{state:<11}{size:>11.2f} MB  {files}{large}; {entries[0].licence}")
         return
     mirrors = [*args.mirror, *registry.mirrors()]
     names = all_names() if args.all else args.names
@@ -105,8 +106,16 @@ def fetch(args: argparse.Namespace) -> None:
         raise UsageError("name what to fetch, or use --all; --list shows the names")
     size = sum(entry.bytes for name in names for entry in registry.entries_of(name))
     with tqdm(total=size, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        failed = []
         for name in names:
-            print(fetched(name, mirrors, show=bar.update))
+            try:
+                print(fetched(name, mirrors, show=bar.update))
+            except MissingError as error:  # the others may be had
+                failed.append(error)
+    for error in failed[:-1]:
+        print(f"texnet fetch: error: {error}", file=sys.stderr)
+    if failed:
+        raise failed[-1]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -135,6 +144,7 @@ def adopt(args: argparse.Namespace) -> None:
     from texnet import releases, training
 
     releases.adopt(args.run, args.model, args.out)
+    print(f"{args.out}: {args.model}, trained before")
     training.show_samples(args.out, _device("cpu", 1))
 
 

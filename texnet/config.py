@@ -31,6 +31,11 @@ from texnet.networks import Generator, SkipNet, StyleNet, TextureNetV1, TextureN
 from texnet.registry import manifest, registered
 from texnet.validation import parse
 
+# Names of the registry that hold a descriptor's weights.
+REGISTERED = {
+    "vgg19": ("vgg19", "vgg19_exact"),
+    "vgg19_torchvision": ("vgg19_torchvision",),
+}
 LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safetensors"
 
 
@@ -48,6 +53,14 @@ class Descriptor:
     name (for vgg19 also TEXNET_WEIGHTS)."""
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
     """Checksum that the weights file must have."""
+
+    def __post_init__(self) -> None:
+        if self.weights in registered() and self.weights not in REGISTERED.get(self.name, ()):
+            fit = ", ".join(REGISTERED.get(self.name, ())) or "none"
+            raise ValueError(
+                f"descriptor.weights '{self.weights}' is not for '{self.name}'; of the registry's "
+                f"names these are: {fit}"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -131,9 +131,10 @@ def _download(entry: Entry, path: Path, errand: Errand) -> None:
         work.rmdir()
     there = f" {path} is there with another SHA-256." if path.exists() else ""
     raise MissingError(
-        f"{entry.file} ({entry.bytes} bytes) cannot be fetched: "
+        f"{entry.name}: {entry.file} ({entry.bytes} bytes) cannot be fetched: "
         f"{'; '.join(tried) or 'it has no public address'}.{there} Put the file with SHA-256 "
-        f"{entry.sha256} at {path} by hand, or name a folder that holds {entry.file} as a mirror"
+        f"{entry.sha256} at {path} by hand, or name a folder that holds {entry.file}: --mirror, "
+        "TEXNET_MIRRORS or mirrors in the configuration"
     )
 
 

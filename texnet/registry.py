@@ -22,6 +22,7 @@ from texnet.errors import DataError, MissingError, UsageError
 
 REGISTRY = Path(__file__).resolve().parents[1] / "data" / "registry.csv"
 COLUMNS = ("file", "urls", "sha256", "bytes", "licence", "source", "for")
+IMAGES = (".jpg", ".jpeg", ".png")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 MANIFEST = ".sha256"
 LARGE = 2 * 10**9
@@ -139,6 +140,8 @@ def check_images(single: Iterable[str], contents: Iterable[str] = ()) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else "texnet fetch --list shows some"
             raise UsageError(f"images name '{name}', which is no image and no file; {hint}")
+        if not registered()[name][0].file.endswith((*IMAGES, *ARCHIVES)):
+            raise UsageError(f"images name '{name}', which is fetched, but is no image")
         several = len(registered()[name]) > 1 or registered()[name][0].archive
         if name in single and several:
             raise UsageError(f"images name '{name}', a set of images, where one is wanted")
@@ -191,10 +194,16 @@ def read_manifest(path: Path) -> dict[Path, str]:
 
 def verified(path: Path, digest: str) -> Path:
     """``path`` itself; MissingError or DataError where it is not what was fetched."""
-    found = sha256(check_file(path, "a fetched file (texnet fetch makes it)"))
+    found = sha256(check_file(path, f"a fetched file; {_restored(digest)}"))
     if found != digest:
-        raise DataError(f"{path}: sha256 is {found}, wanted {digest}; delete it and fetch it again")
+        raise DataError(f"{path}: sha256 is {found}, wanted {digest}; {_restored(digest)}")
     return path
+
+
+def _restored(digest: str) -> str:
+    """What brings a fetched file back."""
+    names = (n for n, entries in registered().items() if digest in [e.sha256 for e in entries])
+    return f"texnet fetch {next(names, 'of its name')} restores it"
 
 
 def image(name: str) -> Path:

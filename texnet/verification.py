@@ -97,6 +97,12 @@ def compare(claim: str, found: Table, expected: Table, tolerance: float, timed: 
         for m, row in wanted.items()
         if not (timed or said == hoped == "not tested") and excess(votes[m].value, row, tolerance)
     ]
+    if said != hoped:
+        off += [
+            f"{m}: {votes[m].verdict} {votes[m]}, expected {row.verdict} {row}"
+            for m, row in wanted.items()
+            if votes[m].verdict != row.verdict
+        ]
     verdict = said if said == hoped else f"{said}, expected {hoped}"
     return "differs" if off or said != hoped else "reproduced", verdict, off
 

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from texnet import config as schema
 from texnet.errors import TexnetError, UsageError
 from texnet.experiment import Experiment
-from texnet.registry import cache, check_images, manifest, registered
+from texnet.registry import DRAWN, PHOTOS, cache, check_images, manifest, registered
 from texnet.releases import released
 from texnet.sources import digest as code
 from texnet.textures import label_of

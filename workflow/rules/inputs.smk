@@ -12,10 +12,12 @@ def files_of(wildcards):
 
 
 def read_by(run):
-    """Weights and images of a run that are files, or folders, or manifests of what is fetched."""
+    """Weights and images of a run that are files, in folders too, or manifests of what is fetched."""
     weights = schema.weights_file(run.descriptor)
     named = [str(manifest(n)) if n in registered() else n for n in run.images.files]
-    images = [name for name in named if PurePath(name).suffix or Path(name).is_dir()]
+    images = [name for name in named if PurePath(name).suffix]
+    for folder in set(named) - set(images) - {*PHOTOS, *DRAWN}:
+        images += sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
     return [str(weights), *images] if weights else images
 
 
