@@ -52,6 +52,7 @@ def of_the_same_images(run: config.Training, model: Path) -> float:
     net, _ = training.load_generator(model)
     heldout = Inputs(run, net.to(device), device).heldout
     objective = training.objective_of(run, device)
+    objective = objective.rounded() if run.acceleration.precision == "bf16" else objective
     terms = objective(net(*heldout), objective.content_targets(heldout[0]), diversity=False)
     return terms.total.mean().item()
 

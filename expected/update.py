@@ -114,6 +114,19 @@ def texture_table(parts: dict[str, str], metrics: list[dict[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def precision_table() -> str:
+    """What rounding changes (benchmarks/precision.py), as Markdown."""
+    lines = [
+        "| training | in | loss | held-out objective | objective of the same images |",
+        "|---|---|---|---|---|",
+    ]
+    for row in read_table(ROOT / "benchmarks" / "precision.csv"):
+        ratios = ("loss_over_fp32", "heldout_over_fp32", "same_images_over_fp32")
+        cells = " | ".join(f"{float(row[name]):.4f}" for name in ratios)
+        lines.append(f"| {row['run']} | {row['way']} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     made = read_json(ROOT / "results" / "stylization.json")
     scale = made["scale"]
@@ -152,6 +165,7 @@ def main() -> None:
         readme = between(readme, name, (target / f"table_{name}.md").read_text())
     parts = read_json(ROOT / "results" / "textures.json")
     readme = between(readme, "textures", texture_table(parts, read_table(target / "metrics.csv")))
+    readme = between(readme, "precision", precision_table())
     write_text(ROOT / "README.md", between(readme, "r2", table))
 
 
