@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from texnet.config import Acceleration
+from texnet.errors import UsageError
 from texnet.generators import Network
 from texnet.losses import Objective
 
@@ -107,8 +108,15 @@ class Update:
         self.adam.zero_grad(set_to_none=True)  # the graph's own gradients, overwritten each time
         self.graph = torch.cuda.CUDAGraph()
         # The threads that load batches may go on allocating.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.values = self._forward_and_back(content, noise)
+        try:
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                self.values = self._forward_and_back(content, noise)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(
+                f"acceleration.graph: this step cannot be recorded as a CUDA graph ({reason}); "
+                "set it to false"
+            ) from error
 
 
 def optimiser(net: Network, lr: float, acceleration: Acceleration) -> torch.optim.Adam:
