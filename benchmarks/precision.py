@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = (
     "stylenet_in_seed0",
     "stylenet_bn_seed0",
-    "stylenet_diverse_seed0",
     "v1_berries_seed0",
     "v2_berries_seed0",
 )

@@ -68,7 +68,8 @@ def step_of(
     descriptors.initialise(descriptor, torch.Generator().manual_seed(0))
     descriptor.eval().to(device, memory_format=torch.channels_last)
     exemplar = torch.rand(3, size, size, device=device)
-    objective = Objective(settings, descriptor, exemplar, acceleration.precision == "bf16")
+    objective = Objective(settings, descriptor, exemplar)
+    objective = objective.rounded() if acceleration.precision == "bf16" else objective
     adam = optimiser(net, 1e-3, acceleration)
     update = Update(net, objective, adam, acceleration)
     content = torch.rand(batch, 3, size, size, device=device) if style else None
