@@ -48,6 +48,7 @@ def project(tmp_path_factory):
     return copy
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Side by side, a file's tests stay together, and with them all that share the tiny DAG."""
     for item in items:
