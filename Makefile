@@ -17,7 +17,7 @@ all: $(VENV)/installed
 	@echo; cat figures/table_claims.md
 
 test: $(VENV)/installed
-	python -m pytest --numprocesses 2 --dist loadgroup
+	python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/installed
 	ruff check .

@@ -46,11 +46,3 @@ def project(tmp_path_factory):
     done = snakemake("--cores", 2, "all", *TINY, cwd=copy)
     assert done.returncode == 0, done.stdout + done.stderr
     return copy
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Side by side, a file's tests stay together, and with them all that share the tiny DAG."""
-    for item in items:
-        shared = "the tiny DAG" if "project" in item.fixturenames else item.path.name
-        item.add_marker(pytest.mark.xdist_group(shared))
