@@ -346,7 +346,7 @@ def test_a_flipped_bit_is_refused(files, public, tmp_path, shard, byte, reason):
         fetch("vgg19", patience=QUICK)
     assert "\n" not in str(caught.value)
     file = EXACT if shard.endswith("1of1") else EIGHT_BIT
-    assert str(caught.value).startswith(f"{file} (")
+    assert str(caught.value).startswith(f"vgg19: {file} (")
     assert not (tmp_path / "cache" / file).exists()
     assert not (tmp_path / "cache" / "vgg19.sha256").exists()
     public.content[path] = right

@@ -143,11 +143,13 @@ def test_editing_one_run_retrains_that_run_alone(project):
 
 def test_a_failed_rule_shows_the_end_of_its_log(project):
     target = "results/stylenet_in_seed0/model.safetensors"
-    done = snakemake("--cores", 1, target, *TINY, "--config", "images={style: nosuch}",
+    (project / "broken.png").write_text("no picture")
+    done = snakemake("--cores", 1, target, *TINY, "--config", "images={style: broken.png}",
                      cwd=project)  # fmt: skip
+    (project / "broken.png").unlink()
     text = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "texnet train: error: unknown image 'nosuch'" in text
+    assert "texnet train: error: broken.png: not a PNG or JPEG image" in text
     assert "Traceback" not in text
 
 
