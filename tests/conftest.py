@@ -48,13 +48,6 @@ def project(tmp_path_factory):
     return copy
 
 
-def pytest_configure(config):
-    """Side by side, the worker without the tiny DAG gives way: both cores make the DAG, and then
-    each has tests that use one."""
-    if getattr(config, "workerinput", {}).get("workerid") == "gw1":
-        os.nice(10)
-
-
 def pytest_collection_modifyitems(items):
     """The tiny DAG first, for the first worker."""
     items.sort(key=lambda item: item.path.name != "test_workflow.py")
