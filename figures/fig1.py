@@ -8,6 +8,7 @@ import torch
 from figures.style import WIDTH, arguments, save, show_image
 from texnet.artifacts import read_tensors
 from texnet.data import style_image
+from texnet.process import program
 from texnet.runtime import prepare
 from texnet.stylization_scoring import Stylizer
 
@@ -38,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from figures.style import WIDTH, arguments, save, show_image
+from texnet.process import program
 from texnet.runtime import prepare
 from texnet.stylization_scoring import Stylizer
 from texnet.tables import read_scores
@@ -48,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -8,6 +8,7 @@ from figures.style import COLOURS, WIDTH, arguments, band, curves, plt, save, sh
 from texnet.artifacts import read_tensors
 from texnet.config import read_run
 from texnet.data import load_image, square, style_image
+from texnet.process import program
 
 
 def smooth(curve: np.ndarray) -> np.ndarray:
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

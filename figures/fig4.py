@@ -9,6 +9,7 @@ from figures.style import WIDTH, arguments, save, show_image
 from texnet.artifacts import read_tensors
 from texnet.config import read_run
 from texnet.data import load_image, square, style_image
+from texnet.process import program
 from texnet.runtime import prepare
 from texnet.stylization_scoring import Stylizer
 
@@ -46,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

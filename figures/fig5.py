@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from figures.style import WIDTH, arguments, save, show_image
 from texnet.data import style_image
 from texnet.inputs import sample_group
+from texnet.process import program
 from texnet.runtime import prepare
 from texnet.tables import Row, read_scores
 from texnet.training import load_generator
@@ -57,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -11,6 +11,7 @@ from figures.style import WIDTH, arguments, save, show_image
 from texnet.config import GROUP
 from texnet.data import style_image
 from texnet.metrics import deviation_over_noise
+from texnet.process import program
 from texnet.runtime import prepare
 from texnet.stylization_scoring import Stylizer
 from texnet.tables import read_scores
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 
 from figures.style import COLOURS, WIDTH, arguments, save, show_image
 from texnet.inputs import sample_group
+from texnet.process import program
 from texnet.runtime import prepare
 from texnet.tables import read_table
 from texnet.training import load_generator
@@ -60,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from figures.rendering import Table, arguments, bold, save
 from texnet.evidence import combine
+from texnet.process import program
 from texnet.tables import read_table
 
 HEADERS = ("claim", "factor", "expected", "value [interval]", "verdict")
@@ -49,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

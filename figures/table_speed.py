@@ -6,6 +6,7 @@ from collections import defaultdict
 from statistics import median
 
 from figures.rendering import Table, arguments, digits, save
+from texnet.process import program
 from texnet.tables import read_table
 
 LABELS = {
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -115,12 +115,38 @@ def texture_baseline(evaluations=12):
     )
 
 
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_interrupted_it_goes_on_with_the_image_that_was_not_finished(tmp_path, done):
+    run = baseline(evaluations=3)
+    whole, broken = tmp_path / "a" / "images.safetensors", tmp_path / "b" / "images.safetensors"
+    run_baseline(run, whole, CPU)
+
+    def stop(number, result):
+        if number == done:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_baseline(run, broken, CPU, on_image=stop)
+    assert not broken.exists()
+    seen = []
+    run_baseline(run, broken, CPU, on_image=lambda number, result: seen.append(number))
+    finished = done if done < len(run.images.heldout) else 1  # the last one is not kept
+    assert seen == list(range(finished + 1, len(run.images.heldout) + 1))
+    for name in ("images.safetensors", "history.csv"):
+        assert (whole.parent / name).read_bytes() == (broken.parent / name).read_bytes()
+    assert {p.name for p in broken.parent.iterdir()} == {p.name for p in whole.parent.iterdir()}
+
+
 def test_a_texture_is_optimised_once_a_sample_each_from_noise_of_its_own(tmp_path):
     run, seen = texture_baseline(), []
     path = tmp_path / "images.safetensors"
-    run_baseline(run, path, CPU, on_image=lambda name, result: seen.append(name))
+    run_baseline(run, path, CPU, on_image=lambda done, result: seen.append(done))
     images, facts = read_tensors(path)
-    assert seen == [str(i) for i in range(8)] and facts["start"] == "noise"
+    assert seen == list(range(1, 9)) and facts["start"] == "noise"
     assert set(images) == {f"{i}/{part}" for i in range(8) for part in ("start", "end")}
     assert {tuple(image.shape) for image in images.values()} == {(3, 32, 32)}
     start = torch.stack([images[f"{i}/start"] for i in range(8)])

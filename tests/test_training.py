@@ -3,14 +3,16 @@
 import csv
 import dataclasses
 import functools
+import json
+import re
 
 import pytest
 import torch
 
-from texnet import config, generators, training
+from texnet import checkpoints, config, generators, training
 from texnet.artifacts import read_tensors, sha256
 from texnet.data import load_image, read_image, write_image
-from texnet.errors import DataError, DivergenceError
+from texnet.errors import DataError, DivergenceError, UnfinishedError
 from texnet.training import load_generator, train
 
 CPU = torch.device("cpu")
@@ -156,14 +158,55 @@ def test_damaged_checkpoint_is_named(tmp_path):
     r, out = run(), tmp_path / "model.safetensors"
     with pytest.raises(Stopped):
         train(r, out, CPU, stop_at(3))
-    (kept,) = tmp_path.glob("checkpoint-*.pt")
+    (kept,) = tmp_path.glob("checkpoint-*")
     kept.write_bytes(kept.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"checkpoint-[\w-]+\.pt: damaged checkpoint .* delete it"):
+    with pytest.raises(DataError, match=r"checkpoint-\w+: damaged checkpoint .* delete it"):
         train(r, out, CPU)
 
 
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
+    r = run()
+    whole, broken = tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors"
+    train(r, whole, CPU)
+    with pytest.raises(Stopped):
+        train(r, broken, CPU, stop_at(5))
+    newest, previous = sorted(broken.parent.glob("checkpoint-*"))
+    assert previous.suffix == ".previous"
+    content = bytearray(newest.read_bytes())
+    content[-1000] ^= 1
+    newest.write_bytes(content)
+    seen = []
+    train(r, broken, CPU, lambda step: seen.append(step.iteration))
+    assert seen[0] == 3
+    assert "content is not what was written); taking the one before" in caplog.text
+    assert sha256(whole) == sha256(broken)
+
+
+def test_stops_when_asked_and_goes_on_to_the_same_weights(tmp_path, caplog):
+    """After any iteration, not only where a checkpoint is due."""
+    r = run()
+    whole, broken = tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors"
+    train(r, whole, CPU)
+    for stop in (1, 3, 5):
+        seen = []
+
+        def step(step, seen=seen):
+            seen.append(step.iteration)
+
+        with pytest.raises(
+            UnfinishedError, match=rf"by SIGX after iteration {stop} of 6, which .*"
+        ):
+            train(r, broken, CPU, step, lambda stop=stop, seen=seen: seen[-1] == stop and "SIGX")
+        assert seen[0] == max(1, stop - 1)
+        assert not broken.exists()
+    train(r, broken, CPU, lambda step: None, lambda: "SIGX")
+    assert sha256(whole) == sha256(broken)
+    assert "going on after iteration 5" in caplog.text
+    assert {p.name for p in broken.parent.iterdir()} == {p.name for p in whole.parent.iterdir()}
+
+
 @pytest.mark.parametrize("other", ["lr", "style", "code"])
-def test_checkpoint_of_something_else_is_not_taken(tmp_path, monkeypatch, other):
+def test_checkpoint_of_something_else_is_not_taken(tmp_path, monkeypatch, caplog, other):
     """Another configuration, another picture under the same name, another version of the code."""
     style = tmp_path / "style.png"
     write_image(style, load_image("ihc"))
@@ -179,6 +222,20 @@ def test_checkpoint_of_something_else_is_not_taken(tmp_path, monkeypatch, other)
     seen = []
     train(r, out, CPU, lambda step: seen.append(step.iteration))
     assert seen[0] == 1
+    named = {"lr": r"run\.optimiser\.lr \(0\.003, here 0\.001\)", "style": "images", "code": "code"}
+    assert re.search(rf"is of another {named[other]}.*: not taken; delete it", caplog.text)
+
+
+def test_a_checkpoint_under_the_name_of_another_is_refused(tmp_path):
+    for r, folder in ((run(), "a"), (run(optimiser={"lr": 1e-3}), "b")):
+        with pytest.raises(Stopped):
+            train(r, tmp_path / folder / "model.safetensors", CPU, stop_at(3))
+    (theirs,), (ours,) = (list((tmp_path / f).glob("checkpoint-*")) for f in "ab")
+    theirs.replace(ours)
+    with pytest.raises(
+        DataError, match=r"it is of another run\.optimiser\.lr \(0\.003, here 0\.001"
+    ):
+        train(run(optimiser={"lr": 1e-3}), tmp_path / "b" / "model.safetensors", CPU)
 
 
 def test_in_and_bn_see_the_same_batches(tmp_path, monkeypatch):
@@ -216,8 +273,9 @@ def test_nan_stops_names_term_and_iteration_and_keeps_the_checkpoint(tmp_path, m
     with pytest.raises(DivergenceError, match="iteration 5: the content term is nan"):
         train(r, out, CPU)
     assert not out.exists()
-    (checkpoint,) = tmp_path.glob("checkpoint-*.pt")
-    kept = torch.load(checkpoint, weights_only=True)
+    (path,) = tmp_path.glob("checkpoint-????????????????")
+    made_of = json.loads(path.read_bytes().partition(b"\n")[0])["made_of"]
+    kept = checkpoints.Checkpoint(tmp_path, made_of).restore(CPU)
     assert kept["iteration"] == 4
     assert all(v.isfinite().all() for v in kept["net"].values())
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from texnet import commands
-from texnet.errors import DataError, MissingError, TexnetError
+from texnet.process import guarded
 
 
 class Parser(argparse.ArgumentParser):
@@ -249,40 +247,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def expected(error: Exception) -> TexnetError | None:
-    """What to tell the user about an error; None where the program is at fault."""
-    if isinstance(error, TexnetError):
-        return error
-    if isinstance(error, OSError):
-        where = error.filename or "input or output"
-        return MissingError(f"{where}: {error.strerror or error}; check the path")
-    if isinstance(error, UnicodeDecodeError):
-        return DataError(f"an input is not text ({error}); check the files on the command line")
-    if isinstance(error, MemoryError) or (
-        "memory" in str(error) and isinstance(error, RuntimeError)
-    ):
-        return TexnetError("out of memory; use a smaller size, width or batch")
-    return None
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
-    try:
-        args.run_verb(args)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception as error:
-        told = expected(error)
-        if args.debug or told is None:
-            traceback.print_exc()
-        told = told or TexnetError(f"internal error: {error!r}; please report it")
-        print(f"texnet {args.verb}: error: {' '.join(str(told).split())}", file=sys.stderr)
-        return told.code
-    return 0
+    return guarded(f"texnet {args.verb}", lambda: args.run_verb(args), args.debug)
 
 
 if __name__ == "__main__":

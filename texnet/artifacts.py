@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 GENERATOR = "texnet-generator-1"
 """The format of a trained generator's file, in its metadata."""
+DIGEST = "sha256"
+"""The key of a safetensors file's own digest, in its metadata."""
 
 
 def sha256(path: Path) -> str:
@@ -64,8 +67,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+            dir=path.parent, prefix=f".{path.name}.{_writer()}.", suffix=".part", delete=False
         ) as stream:
             part = Path(stream.name)
             stream.write(content)
@@ -90,6 +94,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         # After an error, and after Ctrl-C; once renamed there is nothing to remove.
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def _writer() -> str:
+    """This process, in the names of its temporary files."""
+    return f"{platform.node().replace('.', '-')[:32]}.{os.getpid()}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of processes of this machine that were killed while writing."""
+    for part in folder.glob(".*.part"):
+        node, _, pid = part.name.rpartition(".")[0].rpartition(".")[0].rpartition(".")
+        if node.endswith(f".{_writer().rpartition('.')[0]}") and pid.isdecimal():
+            try:
+                os.kill(int(pid), 0)
+            except ProcessLookupError:
+                part.unlink(missing_ok=True)
+            except OSError:  # somebody else's process
+                continue
 
 
 def write_text(path: Path, content: str) -> None:
@@ -118,17 +140,49 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and their description as a safetensors file, atomically.
 
-    The bytes depend on the tensors and the metadata alone, not on the order of insertion.
+    The bytes depend on the tensors and the metadata alone, not on the order of insertion. A digest
+    of both is kept in the metadata.
     """
     from safetensors.torch import save
 
     contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     content = save(contiguous, metadata=dict(metadata))
-    # The library writes metadata in the order of a hash map that differs from process to process.
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    described = json.loads(content[8:end])
+    total = _digest(described, content[end:])
+    described.setdefault("__metadata__", {})[DIGEST] = total
+    # The library writes metadata in the order of a hash map that differs from process to process.
+    header = json.dumps(described, sort_keys=True).encode()
     header += b" " * (-len(header) % 8)
     write_bytes(Path(path), len(header).to_bytes(8, "little") + header + content[end:])
+
+
+def _digest(header: Mapping[str, Any], *data: bytes) -> str:
+    """SHA-256 of what a safetensors file holds: all of its header but this, and its data."""
+    metadata = {k: v for k, v in header.get("__metadata__", {}).items() if k != DIGEST}
+    total = hashlib.sha256(
+        json.dumps({**header, "__metadata__": metadata}, sort_keys=True).encode()
+    )
+    for part in data:
+        total.update(part)
+    return total.hexdigest()
+
+
+def check_digest(path: Path, metadata: Mapping[str, str]) -> None:
+    """DataError if a safetensors file with a digest in its metadata holds something else.
+
+    The format has no checksum, and a flipped bit loads as another weight.
+    """
+    if DIGEST not in metadata:  # written by others
+        return
+    with Path(path).open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        found = _digest(header, *iter(lambda: stream.read(1 << 20), b""))
+    if found != metadata[DIGEST]:
+        raise DataError(
+            f"{path}: is damaged: sha256 of its content is {found}, {metadata[DIGEST]} when it was "
+            "written; delete it to make it anew, or restore it"
+        )
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -136,7 +190,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         MissingError: no such file.
-        DataError: the file is truncated, is not safetensors, or holds a value that is not finite.
+        DataError: the file is truncated, damaged or not safetensors, or holds a value that is not
+            finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -144,6 +199,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = dict(stream.metadata() or {})
+            check_digest(path, metadata)
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}
     except (SafetensorError, OSError) as error:
         raise DataError(
@@ -155,4 +211,5 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         values = tensor.float() if tensor.itemsize == 1 else tensor
         if tensor.is_floating_point() and not values.isfinite().all():
             raise DataError(f"{path}: tensor '{name}' holds NaN or infinity; restore the file")
+    metadata.pop(DIGEST, None)
     return tensors, metadata

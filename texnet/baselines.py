@@ -16,12 +16,15 @@ from torch import Tensor
 
 from texnet import config
 from texnet.artifacts import write_tensors
+from texnet.checkpoints import Checkpoint
+from texnet.data import style_image
 from texnet.descriptors import CAFFE_MEAN_BGR
 from texnet.errors import DivergenceError, UsageError
 from texnet.inputs import NoiseStream, exemplar_must_cover, heldout_images
 from texnet.losses import Objective
+from texnet.sources import digest
 from texnet.tables import write_table
-from texnet.training import load_generator, objective_of
+from texnet.training import fingerprint, load_generator, objective_of
 
 COLUMNS = ("content", "evaluation", "objective", "texture", "content_loss", "tv")
 HISTORY = 50
@@ -110,16 +113,20 @@ def run_baseline(
     out: Path,
     device: torch.device,
     model: Path | None = None,
-    on_image: Callable[[str, Optimised], None] = lambda content, result: None,
+    on_image: Callable[[int, Optimised], None] = lambda done, result: None,
 ) -> None:
     """Optimise every held-out image of ``run``, or its samples of a texture.
 
     Writes ``out`` (safetensors with ``NAME/start`` and ``NAME/end``, each (3, H, W)) and
     ``history.csv`` beside it, one row an evaluation. NAME is the content image's, or the number of
-    the sample.
+    the sample. Interrupted, it goes on with the image that was not finished.
 
     Args:
+        run: what to optimise, and how.
+        out: the images to write.
+        device: where to compute.
         model: the generator whose outputs are finetuned; needed unless ``run.start`` is ``noise``.
+        on_image: is told of every finished image, and how many there are.
     """
     if (run.start == "noise") == (model is not None):
         wanted = "no model" if run.start == "noise" else f"the model of run '{run.start}' (--start)"
@@ -148,13 +155,24 @@ def run_baseline(
         with torch.no_grad():
             shown = None if texture else torch.stack(contents)
             starts = list(net(shown, [z.to(device) for z in noise])[..., : shape[0], : shape[1]])
-    images, rows = {}, []
-    for name, content, start in zip(names, contents, starts, strict=True):
+    exemplar = style_image(*run.images.reference)
+    shown = fingerprint(exemplar, *starts, *contents, *objective.descriptor.parameters())
+    checkpoint = Checkpoint(
+        out.parent, {"run": config.to_json(run), "code": digest("baselines"), "images": shown}
+    )
+    kept = checkpoint.restore(torch.device("cpu")) or {"images": {}, "rows": []}
+    images, rows = kept["images"], kept["rows"]
+    for done, (name, content, start) in enumerate(zip(names, contents, starts, strict=True), 1):
+        if f"{name}/end" in images:
+            continue
         targets = objective.content_targets(None if content is None else content[None])
         result = optimise(objective, start.to(device), targets, run.evaluations)
         images |= {f"{name}/start": start, f"{name}/end": result.image}
         for number, values in enumerate(result.trace):
             rows.append((name, number, *values))
-        on_image(name, result)
+        if done < len(names):
+            checkpoint.save({"images": images, "rows": rows})
+        on_image(done, result)
     write_table(out.parent / "history.csv", COLUMNS, rows)
     write_tensors(out, images, {"format": "texnet-images-1", "run": run.name, "start": run.start})
+    checkpoint.remove()

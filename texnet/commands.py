@@ -121,6 +121,8 @@ def fetch(args: argparse.Namespace) -> None:
 def train(args: argparse.Namespace) -> None:
     from texnet import config, training
     from texnet.artifacts import check_writable
+    from texnet.checkpoints import alone
+    from texnet.process import stop_requests
     from texnet.progress import Progress
 
     run = config.read_run(args.run)
@@ -134,10 +136,13 @@ def train(args: argparse.Namespace) -> None:
     check_writable(args.out)
     precision = run.acceleration.precision
     device = _device(args.device or run.device, run.threads, precision=precision)
-    with Progress(
-        f"{run.name} seed {run.seed}", run.optimiser.iterations, args.tensorboard
-    ) as show:
-        training.train(run, args.out, device, lambda step: show(step.iteration, step.loss))
+    title, folder = f"{run.name} seed {run.seed}", args.out.parent
+    with (
+        alone(folder),
+        stop_requests() as stopped,
+        Progress(title, run.optimiser.iterations, args.tensorboard) as show,
+    ):
+        training.train(run, args.out, device, lambda step: show(step.iteration, step.loss), stopped)
 
 
 def adopt(args: argparse.Namespace) -> None:
@@ -151,6 +156,7 @@ def adopt(args: argparse.Namespace) -> None:
 def optimize(args: argparse.Namespace) -> None:
     from texnet import baselines, config
     from texnet.artifacts import check_writable
+    from texnet.checkpoints import alone
     from texnet.progress import Progress
 
     run = config.read_run(args.run)
@@ -158,14 +164,11 @@ def optimize(args: argparse.Namespace) -> None:
         raise UsageError(f"{args.run}: describes a training; use texnet train")
     check_writable(args.out)
     device = _device(args.device or run.device, run.threads)
-    done = 0
     images = run.images
     total = images.samples if isinstance(images, config.Texture) else len(images.heldout)
-    with Progress(f"{run.name} seed {run.seed}", total) as show:
+    with alone(args.out.parent), Progress(f"{run.name} seed {run.seed}", total) as show:
 
-        def on_image(content: str, result: baselines.Optimised) -> None:
-            nonlocal done
-            done += 1
+        def on_image(done: int, result: baselines.Optimised) -> None:
             show(done, result.trace[-1][0])
 
         baselines.run_baseline(run, args.out, device, args.start, on_image)

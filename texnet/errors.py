@@ -45,3 +45,9 @@ class WriteError(TexnetError):
     """An output that could not be written (disk full, read-only directory)."""
 
     code = 74
+
+
+class UnfinishedError(TexnetError):
+    """A computation that was stopped, or could not begin yet: the same command goes on with it."""
+
+    code = 75

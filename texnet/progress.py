@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -56,7 +56,8 @@ class Progress(AbstractContextManager):
         left = spent / (done - self.first) * (self.total - done)
         times = f"{spent:.0f} s, {left:.0f} s left"
         line = f"{self.title}: {done}/{self.total}  loss {value:.4g}  {times}"
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a log on a full disk is no reason to stop
+            print(line, file=sys.stderr, flush=True)
 
     def __exit__(
         self,

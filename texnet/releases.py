@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from texnet.artifacts import GENERATOR, check_file, read_json, write_bytes
+from texnet import validation
+from texnet.artifacts import GENERATOR, check_digest, check_file, read_json, write_bytes
 from texnet.config import Training, to_json
 from texnet.errors import DataError
 from texnet.validation import parse
@@ -29,6 +29,7 @@ def run_of(model: Path) -> Training:
     try:
         with safe_open(check_file(model, "a released generator"), framework="np") as stream:
             metadata = dict(stream.metadata() or {})
+        check_digest(model, metadata)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{model}: cannot be read as safetensors ({error}); restore it") from error
     if metadata.get("format") != GENERATOR or "run" not in metadata:
@@ -42,19 +43,7 @@ def run_of(model: Path) -> Training:
 
 def difference(model: Path, run: Training) -> str | None:
     """The first key in which a released generator's run differs from another; None where none."""
-    return _difference(to_json(run_of(model)), to_json(run))
-
-
-def _difference(theirs: Any, ours: Any, key: str = "") -> str | None:  # noqa: ANN401 (JSON)
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for name in {**ours, **theirs}:
-            if not key and name in UNIMPORTANT:
-                continue
-            inner = f"{key}.{name}".lstrip(".")
-            if found := _difference(theirs.get(name), ours.get(name), inner):
-                return found
-        return None
-    return None if theirs == ours else f"{key} ({theirs!r}, here {ours!r})"
+    return validation.difference(to_json(run_of(model)), to_json(run), UNIMPORTANT)
 
 
 def released(folder: Path, directory: str, run: Training) -> bool:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from texnet import config, descriptors, generators
 from texnet.artifacts import GENERATOR as FORMAT
-from texnet.artifacts import read_tensors, write_bytes, write_tensors
+from texnet.artifacts import read_tensors, write_tensors
+from texnet.checkpoints import Checkpoint
 from texnet.data import style_image, write_image_grid
-from texnet.errors import DataError, DivergenceError
+from texnet.errors import DataError, DivergenceError, UnfinishedError
 from texnet.inputs import Inputs
 from texnet.losses import Objective
 from texnet.sources import digest
@@ -27,6 +29,7 @@ from texnet.updates import TERMS, Update, optimiser
 SAMPLES = "samples.png"
 FLAT = 0.5 / 255
 COLUMNS = ("iteration", "seconds", "loss", *TERMS, "heldout")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,25 @@ def train(
     out: Path,
     device: torch.device,
     on_step: Callable[[Step], None] = lambda step: None,
+    stopped: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Train ``run`` and write ``out`` (safetensors), ``history.csv`` and ``samples.png`` beside it.
 
-    An interrupted training goes on from its last checkpoint, a side file named after all that the
-    training depends on. Batch ``i`` depends on the seed and ``i`` alone: every generator sees the
-    same data.
+    An interrupted training goes on from its last checkpoint, and ends in the bits in which it would
+    have ended. Batch ``i`` depends on the seed and ``i`` alone: the iteration is the only state of
+    the data, and every generator sees the same.
+
+    Args:
+        run: what to train, and how.
+        out: the model to write.
+        device: where to compute.
+        on_step: is told of every iteration.
+        stopped: is asked after every iteration whether to stop there, and why.
 
     Raises:
         DivergenceError: a term is not finite; the last checkpoint before it is kept.
+        UnfinishedError: stopped as asked, after a checkpoint.
+        DataError: the checkpoints of this run are all damaged.
     """
     measure = objective_of(run, device)
     objective = measure.rounded() if run.acceleration.precision == "bf16" else measure
@@ -84,11 +97,11 @@ def train(
 
     # Another run, other code or other pictures and weights than those of a checkpoint start afresh.
     exemplar = style_image(*run.images.reference)
-    made_of = fingerprint(exemplar, *inputs.sources, *measure.descriptor.parameters())
-    name = f"checkpoint-{config.digest(run)}-{digest('training')}-{made_of}.pt"
-    checkpoint = out.parent / name
+    shown = fingerprint(exemplar, *inputs.sources, *measure.descriptor.parameters())
+    made_of = {"run": config.to_json(run), "code": digest("training"), "images": shown}
+    checkpoint = Checkpoint(out.parent, made_of)
     state = {"net": net, "adam": adam, "schedule": schedule}
-    first, rows = restore(checkpoint, state, device)
+    first, rows = resumed(checkpoint, state, device)
     copies = objective.diversity_of_copies(run.optimiser.batch)
     update = Update(net, objective, adam, run.acceleration)
     iterations = range(first, run.optimiser.iterations + 1)
@@ -101,22 +114,29 @@ def train(
         on_step(Step(iteration, values[0]))
         last = iteration == run.optimiser.iterations
         if last or iteration % run.heldout_every == 0:
-            rows += logged(pending, checkpoint, copies)
+            rows += logged(pending, checkpoint.path, copies)
             with torch.no_grad():
                 shown = net.eval()(*heldout)
                 measured = measure(shown, heldout_targets, diversity=False)
                 rows[-1][-1] = float(measured.total.mean())
             pending.clear()
-        if last or iteration % run.checkpoint_every == 0:
-            rows += logged(pending, checkpoint, copies)
+        stop = stopped()
+        if last or stop or iteration % run.checkpoint_every == 0:
+            rows += logged(pending, checkpoint.path, copies)
             pending.clear()
-            save_checkpoint(checkpoint, state, iteration, rows)
+            parts = {name: part.state_dict() for name, part in state.items()}
+            checkpoint.save({**parts, "iteration": iteration, "rows": rows})
+        if stop and not last:
+            raise UnfinishedError(
+                f"stopped by {stop} after iteration {iteration} of {run.optimiser.iterations}, "
+                f"which {checkpoint.path} holds; the same command, given again, goes on from there"
+            )
 
     write_table(out.parent / "history.csv", COLUMNS, rows)
     with torch.no_grad():
         write_image_grid(out.parent / SAMPLES, net.eval()(*heldout))
     save_generator(out, net, run, final_objective=rows[-1][2])
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.remove()
 
 
 def show_samples(model: Path, device: torch.device) -> None:
@@ -162,27 +182,20 @@ def fingerprint(*tensors: Tensor | None) -> str:
     return total.hexdigest()[:8]
 
 
-def save_checkpoint(path: Path, state: dict, iteration: int, rows: list[list]) -> None:
-    """Everything that the next iteration depends on, atomically."""
-    content = {name: part.state_dict() for name, part in state.items()}
-    buffer = io.BytesIO()
-    torch.save({**content, "iteration": iteration, "rows": rows}, buffer)
-    write_bytes(path, buffer.getvalue())
+def resumed(
+    checkpoint: Checkpoint, state: Mapping[str, Any], device: torch.device
+) -> tuple[int, list[list]]:
+    """Give the parts of a training their state of the last checkpoint, where there is one.
 
-
-def restore(path: Path, state: dict, device: torch.device) -> tuple[int, list[list]]:
-    """Load a checkpoint if there is one: the next iteration and the history so far."""
-    if not path.exists():
+    Returns the next iteration and the history so far.
+    """
+    kept = checkpoint.restore(device)
+    if kept is None:
         return 1, []
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        for name, part in state.items():
-            part.load_state_dict(content[name])
-        return content["iteration"] + 1, content["rows"]
-    except Exception as error:  # torch raises half a dozen types for a damaged file
-        raise DataError(
-            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start afresh"
-        ) from error
+    for name, part in state.items():
+        part.load_state_dict(kept[name])
+    log.warning("%s: going on after iteration %d", checkpoint.path, kept["iteration"])
+    return kept["iteration"] + 1, kept["rows"]
 
 
 def save_generator(path: Path, net: nn.Module, run: config.Training, **facts: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -56,3 +56,25 @@ def schema(cls: type) -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **TypeAdapter(cls).json_schema(),
     }
+
+
+def difference(theirs: Any, ours: Any, ignored: Collection[str] = ()) -> str | None:  # noqa: ANN401
+    """The first key in which two JSON documents differ, with both values; None where in none.
+
+    Args:
+        theirs, ours: the documents.
+        ignored: keys at the top that do not count.
+    """
+    return _difference(theirs, ours, ignored, "")
+
+
+def _difference(theirs: Any, ours: Any, ignored: Collection[str], key: str) -> str | None:  # noqa: ANN401
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for name in {**ours, **theirs}:
+            if name in ignored:
+                continue
+            inner = f"{key}.{name}".lstrip(".")
+            if found := _difference(theirs.get(name), ours.get(name), (), inner):
+                return found
+        return None
+    return None if theirs == ours else f"{key} ({theirs!r:.80}, here {ours!r:.80})"

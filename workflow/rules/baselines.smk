@@ -27,4 +27,4 @@ rule optimize:
         start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
         code=code("baselines"),
     shell:
-        "python -m texnet optimize {input.run} {output.images} {params.start} > {log} 2>&1"
+        "exec python -m texnet optimize {input.run} {output.images} {params.start} > {log} 2>&1"

@@ -29,6 +29,6 @@ rule claims:
         runs=[f"results/{run}" for run in TRAININGS],
         code=code("claims"),
     shell:
-        "python -m texnet claims --stylization {input.stylization} --textures {input.textures}"
+        "exec python -m texnet claims --stylization {input.stylization} --textures {input.textures}"
         " --sweeps {input.sweeps} --scores {input.scores}"
         " --histories {params.runs} --out {output} > {log} 2>&1"

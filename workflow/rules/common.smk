@@ -22,6 +22,10 @@ try:
 except UsageError as error:
     raise WorkflowError(f"configuration: {str(error).removeprefix('configuration: ')}") from None
 
+# A job ends with its Snakemake (texnet/process.py): one that outlives it, after a kill, would
+# overwrite what the next one makes. The rules exec, so that signals reach the program itself.
+shell.prefix("export TEXNET_PARENT=$PPID; ")
+
 TRAININGS = [name for name, run in RUNS.items() if isinstance(run, schema.Training)]
 BASELINES = [name for name in RUNS if name not in TRAININGS]
 TEXTURES = EXPERIMENT.textures

@@ -18,4 +18,4 @@ rule fetch:
     conda:
         "../../environment.yml"
     shell:
-        "python -m texnet fetch {wildcards.name} > {log} 2>&1"
+        "exec python -m texnet fetch {wildcards.name} > {log} 2>&1"

@@ -31,7 +31,7 @@ rule fig3:
         figure="fig3",
         code=[code("stylization_scoring"), code("tables")],
     shell:
-        "python -m figures.{params.figure} {output.pdf} --roles {input.roles} > {log} 2>&1"
+        "exec python -m figures.{params.figure} {output.pdf} --roles {input.roles} > {log} 2>&1"
 
 
 use rule fig3 as fig1 with:

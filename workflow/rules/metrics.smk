@@ -37,7 +37,7 @@ rule score:
         sizes=lambda wildcards: SIZES if wildcards.name in RESIZED else "",
         code=code("scoring"),
     shell:
-        "python -m texnet score {params.runs} --out {output} --sizes {params.sizes} > {log} 2>&1"
+        "exec python -m texnet score {params.runs} --out {output} --sizes {params.sizes} > {log} 2>&1"
 
 
 rule references:
@@ -60,7 +60,7 @@ rule references:
         seeds=EXPERIMENT.seeds,
         code=code("scoring"),
     shell:
-        "python -m texnet references {input.runs} --seeds {params.seeds} --out {output} > {log} 2>&1"
+        "exec python -m texnet references {input.runs} --seeds {params.seeds} --out {output} > {log} 2>&1"
 
 
 rule estimator:
@@ -76,7 +76,7 @@ rule estimator:
         seeds=EXPERIMENT.seeds,
         code=code("estimator"),
     shell:
-        "python -m texnet estimator --seeds {params.seeds} --out {output} > {log} 2>&1"
+        "exec python -m texnet estimator --seeds {params.seeds} --out {output} > {log} 2>&1"
 
 
 rule metrics:
@@ -93,4 +93,4 @@ rule metrics:
     params:
         code=code("tables"),
     shell:
-        "python -m texnet metrics {input} --out {output} > {log} 2>&1"
+        "exec python -m texnet metrics {input} --out {output} > {log} 2>&1"

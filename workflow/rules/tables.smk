@@ -32,7 +32,7 @@ rule speed:
     params:
         code=code("speed"),
     shell:
-        "python -m texnet speed {input.settings} --out {output} > {log} 2>&1"
+        "exec python -m texnet speed {input.settings} --out {output} > {log} 2>&1"
 
 
 rule table_claims:
@@ -54,7 +54,7 @@ rule table_claims:
         table="table_claims",
         code=code("evidence"),
     shell:
-        "python -m figures.{params.table} {input.table} {output.html} > {log} 2>&1"
+        "exec python -m figures.{params.table} {input.table} {output.html} > {log} 2>&1"
 
 
 use rule table_claims as table_speed with:

@@ -47,7 +47,7 @@ rule sweep:
     params:
         code=code("sweep"),
     shell:
-        "python -m texnet sweep {wildcards.exemplar} --settings {input.settings}"
+        "exec python -m texnet sweep {wildcards.exemplar} --settings {input.settings}"
         " --scores {input.scores} --out {output} > {log} 2>&1"
 
 
@@ -77,4 +77,4 @@ rule temper:
     params:
         code=code("sweep"),
     shell:
-        "python -m texnet temper {input.asked} {input.table} --out {output} > {log} 2>&1"
+        "exec python -m texnet temper {input.asked} {input.table} --out {output} > {log} 2>&1"

@@ -43,7 +43,7 @@ rule train:
     params:
         code=code("training"),
     shell:
-        "python -m texnet train {input.run} {output.model} > {log} 2>&1"
+        "exec python -m texnet train {input.run} {output.model} > {log} 2>&1"
 
 
 ruleorder: adopt > train
@@ -70,4 +70,4 @@ rule adopt:
     params:
         code=code("releases"),
     shell:
-        "python -m texnet adopt {input.run} {input.model} {output.model} > {log} 2>&1"
+        "exec python -m texnet adopt {input.run} {input.model} {output.model} > {log} 2>&1"

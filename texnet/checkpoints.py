@@ -1,0 +1,185 @@
+"""What a long computation leaves beside its result so that the same command goes on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from texnet.artifacts import check_writable, write_bytes
+from texnet.errors import DataError, UnfinishedError
+from texnet.validation import difference
+
+FORMAT = "texnet-checkpoint-1"
+log = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """The state of one computation in a side file, and the state before that in another.
+
+    A checkpoint is one line of JSON, which says what the computation depends on and has the SHA-256
+    of the rest, and what ``torch.save`` makes of the state.
+
+    It lies beside the result, not among the outputs that a workflow declares: those are removed
+    when a job fails.
+
+    Args:
+        folder: of the result.
+        made_of: all that the computation depends on, as JSON. A checkpoint that was made of
+            something else is not gone on with.
+    """
+
+    def __init__(self, folder: Path, made_of: Mapping[str, Any]) -> None:
+        self.made_of = json.loads(json.dumps(made_of))
+        text = json.dumps(self.made_of, sort_keys=True)
+        name = f"checkpoint-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self.path, self.previous = folder / name, folder / f"{name}.previous"
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Keep ``state``; the one before is kept too, and the one before that forgotten.
+
+        Killed at any instant, there is the old one or the new one, whole.
+
+        Raises:
+            WriteError: the file system refuses (disk full); what was kept before still is.
+        """
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        payload = buffer.getvalue()
+        header = {
+            "format": FORMAT,
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "made_of": self.made_of,
+            "made_by": made_by(),
+        }
+        new = self.path.with_name(f"{self.path.name}.new")
+        write_bytes(new, json.dumps(header).encode() + b"\n" + payload)
+        self._read(new)  # readable, before the older ones give way
+        if self.path.exists():
+            self.path.replace(self.previous)
+        new.replace(self.path)
+
+    def restore(self, device: torch.device) -> dict[str, Any] | None:
+        """The state last kept, its tensors on ``device``; None where there is none.
+
+        Says so where it is damaged and the one before is taken, and where it was made by another
+        kind of machine.
+
+        Raises:
+            DataError: there are checkpoints, and none can be read.
+        """
+        self._name_others()
+        kept = [path for path in (self.path, self.previous) if path.exists()]
+        for path in kept:
+            try:
+                header, payload = self._read(path)
+                state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+            except Exception as error:  # torch raises half a dozen types for a damaged file
+                if path == kept[-1]:
+                    raise DataError(
+                        f"{path}: damaged checkpoint ({error or type(error).__name__}); "
+                        "delete it to start afresh"
+                    ) from error
+                log.warning("%s: damaged checkpoint (%s); taking the one before", path, error)
+                continue
+            if found := difference(header["made_by"], made_by()):
+                log.warning(
+                    "%s: was made with another %s: goes on, to weights that differ in their bits",
+                    path,
+                    found,
+                )
+            return state
+        return None
+
+    def remove(self) -> None:
+        """Forget the checkpoints of this computation: it is done."""
+        for path in (self.path, self.previous, self.path.with_name(f"{self.path.name}.new")):
+            path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> tuple[dict[str, Any], bytes]:
+        """Header and payload of a checkpoint; ValueError or DataError where it is not usable."""
+        first, _, payload = path.read_bytes().partition(b"\n")
+        header = json.loads(first)
+        if header["format"] != FORMAT:
+            raise ValueError(f"its format is '{header['format']}', wanted '{FORMAT}'")
+        if hashlib.sha256(payload).hexdigest() != header["sha256"]:
+            raise ValueError("its content is not what was written")
+        if found := difference(header["made_of"], self.made_of):
+            raise ValueError(f"it is of another {found}")
+        return header, payload
+
+    def _name_others(self) -> None:
+        """Say which checkpoints beside this one are of something else, and in what."""
+        for path in sorted(self.path.parent.glob("checkpoint-*")):
+            if path.name.startswith(self.path.name) or path.suffix:
+                continue
+            try:
+                with path.open("rb") as stream:
+                    theirs = json.loads(stream.readline())["made_of"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            found = difference(theirs, self.made_of)
+            log.warning("%s: is of another %s: not taken; delete it, or restore that", path, found)
+
+
+def made_by() -> dict[str, str]:
+    """What bits depend on besides the run: the version of PyTorch and the kind of processor."""
+    return {"torch": torch.__version__, "processor": torch.backends.cpu.get_cpu_capability()}
+
+
+@contextmanager
+def alone(folder: Path, wait: float = 10) -> Iterator[None]:
+    """Within it, no other process that asks the same works on ``folder``.
+
+    The lock is the system's, and goes with the process, however that ends. Two jobs on one result
+    happen: Snakemake removes the locks of others when it ends, and a node that was given up may
+    still be computing.
+
+    Args:
+        folder: of the results, made where there is none.
+        wait: seconds to wait for the other.
+
+    Raises:
+        UnfinishedError: the other still works.
+        WriteError: the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(folder) / ".texnet.lock"
+    check_writable(path)
+    ours = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Where the file system has no locks this raises: a file that outlives its process is no lock.
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("%s: another process works here; waiting %g s for it", path.parent, wait)
+        try:
+            lock.acquire(timeout=wait)
+        except Timeout:
+            raise UnfinishedError(
+                f"{path.parent}: another process works here, on this machine or on another one "
+                "that shares the folder; wait for it, or end it, then give the same command again"
+            ) from None
+    except (NotImplementedError, OSError) as error:
+        log.warning("%s: cannot be locked (%s); going on without", path, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        path.unlink(
+            missing_ok=True
+        )  # while it is held: who waits for it sees that, and makes another
+        lock.release()
+        if ours:
+            with suppress(OSError):  # it holds the results now
+                path.parent.rmdir()

@@ -1,0 +1,159 @@
+"""How a process ends: on an error, on a signal, and when the process it works for has ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from texnet.errors import DataError, MissingError, TexnetError, UnfinishedError, WriteError
+
+PARENT = "TEXNET_PARENT"
+"""Environment variable: the process without which a process of this project must not go on."""
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""What asks a process to stop. Cluster managers send the first, or any that ``sbatch --signal``
+names, some time before they kill; a terminal that closes sends the last."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+POLL = 0.2
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+def guarded(title: str, work: Callable[[], object], debug: bool = False) -> int:
+    """Do ``work``; whatever ends it, say one line about it and return the exit code.
+
+    Args:
+        title: of the program, at the beginning of that line.
+        work: what to do.
+        debug: whether to show the traceback of a mistake of the user's, too.
+    """
+    end_with(os.environ.get(PARENT))
+    try:
+        with handled(dict.fromkeys(STOPS, _stop)):
+            work()
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        told = explained(error)
+        if debug or told is None:
+            traceback.print_exc()
+        told = told or TexnetError(f"internal error: {error!r}; please report it")
+        print(f"{title}: error: {' '.join(str(told).split())}", file=sys.stderr)
+        return told.code
+    return 0
+
+
+def program(main: Callable[[], object]) -> NoReturn:
+    """Run a script's ``main`` and exit as :func:`guarded` says."""
+    raise SystemExit(guarded(Path(sys.argv[0]).stem, main))
+
+
+def explained(error: Exception) -> TexnetError | None:
+    """What to tell the user about an error; None where the program is at fault."""
+    if isinstance(error, TexnetError):
+        return error
+    if isinstance(error, OSError):
+        where, why = error.filename or "input or output", error.strerror or error
+        if error.errno in FULL:
+            return WriteError(f"{where}: {why}; free some space, then give the same command again")
+        return MissingError(f"{where}: {why}; check the path")
+    if isinstance(error, UnicodeDecodeError):
+        return DataError(f"an input is not text ({error}); check the files on the command line")
+    if isinstance(error, MemoryError) or (
+        "memory" in str(error) and isinstance(error, RuntimeError)
+    ):
+        return TexnetError("out of memory; use a smaller size, width or batch")
+    return None
+
+
+@contextmanager
+def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+    """Within it, signals have these handlers, but for those that the process was told to ignore."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and signals go to it
+        return
+    before = {s: signal.getsignal(s) for s in handlers if signal.getsignal(s) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handlers[number])
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    raise UnfinishedError(f"stopped by {name}; the same command, given again, does it anew")
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], str | None]]:
+    """Within it, a signal that asks to stop is noted, not obeyed.
+
+    Gives a function that names the signal that came, None where none did. Whoever asks it stops
+    where nothing is lost. A second Ctrl-C is obeyed at once.
+    """
+    seen: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and signal.Signals(number).name in seen:
+            raise KeyboardInterrupt
+        seen.append(signal.Signals(number).name)
+
+    with handled(dict.fromkeys((*STOPS, signal.SIGINT), note)):
+        yield lambda: seen[0] if seen else None
+
+
+def end_with(parent: str | None) -> None:
+    """End this process, within a fraction of a second, once process ``parent`` has ended.
+
+    A job whose Snakemake was killed would go on, and overwrite what the next Snakemake's job makes.
+    The workflow names itself in ``TEXNET_PARENT`` (workflow/rules/common.smk).
+
+    Args:
+        parent: number of a process, as text; None or empty where there is nobody to end with.
+    """
+    if not parent or not parent.isdecimal():
+        return
+    import psutil
+
+    try:
+        watched = psutil.Process(int(parent))
+        if watched.pid == os.getpid():
+            return
+    except psutil.NoSuchProcess:
+        watched = None
+
+    def alive() -> bool:
+        # A number that another process has by now is not running; one that nobody has waited for is
+        # a zombie.
+        try:
+            return (
+                watched is not None
+                and watched.is_running()
+                and watched.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.NoSuchProcess:
+            return False
+
+    def watch() -> None:
+        while alive():
+            time.sleep(POLL)
+        # At once: no handler, no last write. Every file is whole or absent at any instant.
+        os._exit(UnfinishedError.code)
+
+    threading.Thread(target=watch, daemon=True, name="end with parent").start()
