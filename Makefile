@@ -1,12 +1,13 @@
 # make        set up .venv, make all figures and tables, say what they show
 # make test   set up .venv, run the tests
+# make test-slurm, make test-faults  run the long tests
 # make bench  measure time and memory of the embedded scale
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test lint bench expected schema clean
+.PHONY: all test test-slurm test-faults lint bench expected schema clean
 .DEFAULT_GOAL := all
 
 all: $(VENV)/installed
@@ -18,6 +19,14 @@ all: $(VENV)/installed
 
 test: $(VENV)/installed
 	python -m pytest --numprocesses 2 --dist loadfile
+
+# On a Slurm that it starts and stops: apt-get install slurmctld slurmd slurm-client munge
+test-slurm: $(VENV)/installed
+	python -m pytest tests/slurm -m slurm
+
+# With the long ones: a hundred kills of a training, a hundred of Snakemake, full disks.
+test-faults: $(VENV)/installed
+	python -m pytest tests/faults -m 'long or not long'
 
 lint: $(VENV)/installed
 	ruff check .

@@ -33,16 +33,20 @@ def snakemake(*arguments, cwd=ROOT):
     return call("snakemake", *arguments, cwd=cwd)
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    """A copy of the project in which the tiny DAG has been made; who changes it, restores it."""
-    copy = tmp_path_factory.mktemp("project") / "texnet clone"
+def copy_of_project(folder):
+    """The project without what was made in it."""
     ignore = shutil.ignore_patterns(
         ".venv", ".git", ".snakemake", "results", "resources", "logs", "*.pdf", "*.png",
         "__pycache__", "*.tsv", "table_*.html", "table_*.md", "table_*.tex", "speed.csv",
         "report.html",
     )  # fmt: skip
-    shutil.copytree(ROOT, copy, ignore=ignore)
+    return Path(shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the project in which the tiny DAG has been made; who changes it, restores it."""
+    copy = copy_of_project(tmp_path_factory.mktemp("project") / "texnet clone")
     done = snakemake("--cores", 2, "all", *TINY, cwd=copy)
     assert done.returncode == 0, done.stdout + done.stderr
     return copy

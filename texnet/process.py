@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from texnet.errors import DataError, MissingError, TexnetError, UnfinishedError, WriteError
 
 PARENT = "TEXNET_PARENT"
-"""Environment variable: the process without which a process of this project must not go on."""
+"""Environment variable: the process with which this one ends (workflow/rules/common.smk)."""
 STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """What asks a process to stop. Cluster managers send the first, or any that ``sbatch --signal``
 names, some time before they kill; a terminal that closes sends the last."""
@@ -118,35 +118,43 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
         yield lambda: seen[0] if seen else None
 
 
+def this_process() -> str:
+    """The value of ``TEXNET_PARENT`` with which other processes end with this one."""
+    return f"{os.getpid()}@{_namespace()}"
+
+
+def _namespace() -> str:
+    """In which numbers of processes mean the same; a container may have its own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        return ""
+
+
 def end_with(parent: str | None) -> None:
     """End this process, within a fraction of a second, once process ``parent`` has ended.
 
     A job whose Snakemake was killed would go on, and overwrite what the next Snakemake's job makes.
-    The workflow names itself in ``TEXNET_PARENT`` (workflow/rules/common.smk).
 
     Args:
-        parent: number of a process, as text; None or empty where there is nobody to end with.
+        parent: what :func:`this_process` gave there; None or empty where there is nobody to end
+            with. Nothing is done in a container that does not see that process.
     """
-    if not parent or not parent.isdecimal():
+    number, _, namespace = (parent or "").partition("@")
+    if not number.isdecimal() or int(number) == os.getpid() or namespace != _namespace():
         return
     import psutil
 
     try:
-        watched = psutil.Process(int(parent))
-        if watched.pid == os.getpid():
-            return
+        watched = psutil.Process(int(number))
     except psutil.NoSuchProcess:
-        watched = None
+        os._exit(UnfinishedError.code)
 
     def alive() -> bool:
         # A number that another process has by now is not running; one that nobody has waited for is
         # a zombie.
         try:
-            return (
-                watched is not None
-                and watched.is_running()
-                and watched.status() != psutil.STATUS_ZOMBIE
-            )
+            return watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 

@@ -1,11 +1,13 @@
 """What the rules share. The validated experiment, its runs, and the digest of library code."""
 
 import json
+import os
 from pathlib import Path, PurePath
 
 from snakemake.exceptions import WorkflowError
 
 from texnet import config as schema
+from texnet import process
 from texnet.errors import TexnetError, UsageError
 from texnet.experiment import Experiment
 from texnet.registry import DRAWN, PHOTOS, cache, check_images, manifest, registered
@@ -22,9 +24,9 @@ try:
 except UsageError as error:
     raise WorkflowError(f"configuration: {str(error).removeprefix('configuration: ')}") from None
 
-# A job ends with its Snakemake (texnet/process.py): one that outlives it, after a kill, would
-# overwrite what the next one makes. The rules exec, so that signals reach the program itself.
-shell.prefix("export TEXNET_PARENT=$PPID; ")
+# A job ends with its Snakemake: one that outlives it, after a kill, would overwrite what the next
+# one makes. And rules exec, so that signals reach the program itself.
+os.environ[process.PARENT] = process.this_process()
 
 TRAININGS = [name for name, run in RUNS.items() if isinstance(run, schema.Training)]
 BASELINES = [name for name in RUNS if name not in TRAININGS]
