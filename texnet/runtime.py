@@ -40,7 +40,9 @@ def prepare(
     # On the CPU every operation that we use is deterministic as it is.
     deterministic = where.type != "cpu" and precision == "fp32" and reproducible
     torch.backends.cudnn.benchmark = where.type != "cpu" and not deterministic
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # Only where it changes something: even switching it off imports the compiler, for seconds.
+    if deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # That mode also fills fresh memory, against reads of it: time for nothing here.
     torch.utils.deterministic.fill_uninitialized_memory = False
     return where

@@ -21,7 +21,7 @@ rule optimize:
     threads: EXPERIMENT.threads
     resources:
         gpu=GPUS,
-        mem_mb=MEMORY,
+        mem_mb=memory,
         runtime="2h",
     params:
         start=lambda wildcards, input: f"--start {input.start}" if input.start else "",

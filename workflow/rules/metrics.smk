@@ -30,7 +30,7 @@ rule score:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=MEMORY,
+        mem_mb=memory,
         runtime="1h",
     params:
         runs=lambda wildcards: seeds_of(wildcards.name),
@@ -54,7 +54,7 @@ rule references:
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=MEMORY,
+        mem_mb=memory,
         runtime="1h",
     params:
         seeds=EXPERIMENT.seeds,

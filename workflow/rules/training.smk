@@ -38,7 +38,7 @@ rule train:
     threads: EXPERIMENT.threads
     resources:
         gpu=GPUS,
-        mem_mb=MEMORY,
+        mem_mb=memory,
         runtime="12h",
     params:
         code=code("training"),

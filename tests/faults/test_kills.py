@@ -1,0 +1,367 @@
+"""Killed at any instant, stopped by any signal, started twice: the same bytes in the end."""
+
+import csv
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import BIN, ROOT, TINY, copy_of_project
+from victims import Nursery
+
+from texnet import checkpoints
+from texnet.artifacts import sha256
+from texnet.errors import UnfinishedError
+
+EVERY = 2
+RUN = {
+    "name": "tiny",
+    "seed": 0,
+    "descriptor": {"name": "random"},
+    "generator": {"norm": "batch", "width": 4, "blocks": 1},
+    "objective": {"style_layers": ["relu1_1", "relu2_1"], "content_layers": ["relu2_1"]},
+    "optimiser": {"iterations": 40, "batch": 2, "lr": 3e-3},
+    "images": {
+        "style": "ihc",
+        "style_size": 32,
+        "size": 32,
+        "heldout_size": 32,
+        "contents": ["rocket", "coffee"],
+        "heldout": ["chelsea", "flower"],
+    },
+    "device": "cpu",
+    "heldout_every": 10,
+    "checkpoint_every": EVERY,
+}
+BASELINE = {key: RUN[key] for key in ("seed", "descriptor", "objective", "images", "device")} | {
+    "name": "gatys",
+    "start": "noise",
+    "evaluations": 6,
+}
+COMMANDS = {
+    "train": ("train", "train.json", "out/model.safetensors"),
+    "optimize": ("optimize", "optimize.json", "out/images.safetensors"),
+}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with the runs, and processes to be had there."""
+    folder = tmp_path_factory.mktemp("victims")
+    loaded = RUN | {"acceleration": {"loaders": 2}}
+    for name, run in (("train", RUN), ("loaded", loaded), ("optimize", BASELINE)):
+        (folder / f"{name}.json").write_text(json.dumps(run))
+    nursery = Nursery(folder)
+    yield folder, nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(workshop):
+    """What each command makes in peace, and in how many seconds."""
+    folder, nursery = workshop
+    made = {}
+    for name, (verb, run, out) in COMMANDS.items():
+        whole = Path(out.replace("out", f"whole_{name}"))
+        started = time.monotonic()
+        assert nursery.run(verb, run, whole) == 0, (folder / "log").read_text()
+        made[name] = contents(folder / whole.parent), time.monotonic() - started
+    return made
+
+
+def contents(folder):
+    """Every file of a result, without seconds."""
+    found = {path.name: sha256(path) for path in folder.iterdir()}
+    if "history.csv" in found:
+        with (folder / "history.csv").open(newline="") as stream:
+            found["history.csv"] = [row | {"seconds": ""} for row in csv.DictReader(stream)]
+    return found
+
+
+def fresh(workshop):
+    """An empty folder of results."""
+    folder, nursery = workshop
+    nursery.settle()
+    for path in (folder / "out").glob("*"):
+        path.unlink()
+    for path in (folder / "out").glob(".*"):
+        path.unlink()
+    return folder / "out"
+
+
+def progress(log):
+    """The last iteration that a training told of."""
+    text = log.read_text() if log.exists() else ""
+    return max(map(int, re.findall(r"(\d+)/40", text)), default=0)
+
+
+def gone_on_after(log):
+    found = re.search(r"going on after iteration (\d+)", log.read_text())
+    return int(found[1]) if found else 0
+
+
+def killed_and_resumed(workshop, undisturbed, name, seed):
+    """One life: killed at a random instant, resumed, perhaps killed again, finished."""
+    folder, nursery = workshop
+    expected, seconds = undisturbed[name]
+    out, instant, done, kills = fresh(workshop), random.Random(seed), 0, 0
+    while True:
+        nursery.start(*COMMANDS[name])
+        time.sleep(instant.uniform(0, 1.1 * seconds))
+        if kills < 3 and instant.random() < 0.7**kills:
+            nursery.kill()
+        code = nursery.end()
+        went_on = gone_on_after(folder / "log")
+        if code == 0 or went_on:  # it came so far as to take a checkpoint
+            assert went_on >= done - EVERY
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, (folder / "log").read_text()
+        kills += 1
+        done = max(done, went_on, progress(folder / "log"))
+    assert contents(out) == expected
+    return kills
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random_instants(workshop, undisturbed, name, seed):
+    killed_and_resumed(workshop, undisturbed, name, seed)
+
+
+@pytest.mark.long
+def test_a_hundred_trainings_killed_at_random_instants(workshop, undisturbed, record_property):
+    """Each is killed at least once; most are in the midst of training."""
+    kills, lives = 0, 0
+    while lives < 100:
+        more = killed_and_resumed(workshop, undisturbed, "train", 1000 + kills + 7919 * lives)
+        kills += more
+        lives += bool(more)
+    record_property("kills", kills)
+    print(f"{lives} trainings, {kills} kills")
+
+
+def changes(workshop, name):
+    """How many changes to the file system a command makes."""
+    folder, nursery = workshop
+    fresh(workshop)
+    assert nursery.run(*COMMANDS[name], die_at=0) == 0
+    return int(re.search(r"(\d+) changes", (folder / "log").read_text())[1])
+
+
+def killed_before(workshop, undisturbed, name, number):
+    folder, nursery = workshop
+    out = fresh(workshop)
+    assert nursery.run(*COMMANDS[name], die_at=number) == -signal.SIGKILL
+    for path in out.glob("*.safetensors"):
+        assert sha256(path) == undisturbed[name][0][path.name]
+    assert nursery.run(*COMMANDS[name]) == 0, (folder / "log").read_text()
+    assert contents(out) == undisturbed[name][0]
+
+
+def test_killed_before_a_change(workshop, undisturbed):
+    """Three checkpoints' and three results' worth of them, drawn; all of them in the long test."""
+    total = changes(workshop, "train")
+    drawn = random.Random(0)
+    for number in drawn.sample(range(total - 14, total + 1), 3) + drawn.sample(range(total), 3):
+        killed_before(workshop, undisturbed, "train", number)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_before_every_change(workshop, undisturbed, name):
+    for number in range(1, changes(workshop, name) + 1):
+        killed_before(workshop, undisturbed, name, number)
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT]
+
+
+@pytest.mark.parametrize("run", ["train", "loaded"])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
+def test_stopped_by_a_signal(workshop, undisturbed, run, number, group):
+    """After the iteration it makes a checkpoint, and says so; with and without loaders."""
+    folder, nursery = workshop
+    out = fresh(workshop)
+    pid = nursery.start("train", f"{run}.json", "out/model.safetensors")
+    while progress(folder / "log") < 10:
+        time.sleep(0.005)
+    if group:
+        os.killpg(pid, number)
+    else:
+        nursery.kill(number)
+    if number == signal.SIGTERM:  # and once more, perhaps while it writes
+        nursery.kill(number)
+    assert nursery.end() == 75
+    line = (folder / "log").read_text().splitlines()[-1]
+    stopped = re.search(rf"stopped by {number.name} after iteration (\d+) of 40, which out/", line)
+    assert stopped, line
+    assert nursery.run("train", f"{run}.json", "out/model.safetensors") == 0
+    assert gone_on_after(folder / "log") == int(stopped[1])
+    if run == "train":
+        assert contents(out) == undisturbed["train"][0]
+
+
+@pytest.mark.parametrize("number", SIGNALS[:3], ids=lambda number: number.name)
+def test_an_optimisation_stops_at_once(workshop, undisturbed, number):
+    folder, nursery = workshop
+    out = fresh(workshop)
+    nursery.start(*COMMANDS["optimize"])
+    while not list(out.glob("checkpoint-*")):
+        time.sleep(0.002)
+    nursery.kill(number)
+    if nursery.end() == 75:  # not when it had just ended
+        assert f"stopped by {number.name}; the same command" in (folder / "log").read_text()
+        assert nursery.run(*COMMANDS["optimize"]) == 0
+    assert contents(out) == undisturbed["optimize"][0]
+
+
+def test_two_of_one_training(workshop, undisturbed):
+    """The second waits for the first, then does the same again."""
+    folder, nursery = workshop
+    out, other = fresh(workshop), Nursery(folder)
+    assert other.run("schema", "-o", "schema.json") == 0  # it has loaded everything
+    nursery.start(*COMMANDS["train"])
+    while progress(folder / "log") < 5:
+        time.sleep(0.005)
+    other.start(*COMMANDS["train"], log="other")
+    assert nursery.end() == 0 and other.end() == 0
+    other.close()
+    assert "out: another process works here; waiting" in (folder / "other").read_text()
+    assert contents(out) == undisturbed["train"][0]
+
+
+def test_who_waits_too_long_says_so(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nfrom pathlib import Path\n"
+         "from texnet.checkpoints import alone\n"
+         "with alone(Path('out')):\n print(flush=True)\n sys.stdin.read()"],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    with holder:
+        holder.stdout.readline()
+        with pytest.raises(UnfinishedError, match="out: another process works here, on this"):
+            with checkpoints.alone(tmp_path / "out", wait=0.1):
+                pass
+        holder.kill()  # and its lock goes with it
+        holder.wait()
+        with checkpoints.alone(tmp_path / "out", wait=0.1):
+            pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+# What a rule does: Snakemake starts a shell, and the shell becomes the program.
+OWNER = """
+import os, subprocess, sys
+from texnet import process
+os.environ[process.PARENT] = process.this_process()
+command = f"exec {sys.executable} -m texnet train train.json out/model.safetensors"
+subprocess.run(["bash", "-c", command])
+"""
+
+
+def test_it_ends_with_the_process_that_it_works_for(workshop):
+    folder, _ = workshop
+    fresh(workshop)
+    (folder / "train.json").write_text(json.dumps(RUN | {"optimiser": {"iterations": 100_000}}))
+    with (folder / "log").open("wb") as log:
+        owner = subprocess.Popen(
+            [sys.executable, "-c", OWNER], cwd=folder, stderr=log,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    while "/100000" not in (folder / "log").read_text() and not list(
+        (folder / "out").glob("checkpoint-*")
+    ):
+        assert owner.poll() is None, (folder / "log").read_text()
+        time.sleep(0.05)
+    (child,) = psutil.Process(owner.pid).children(recursive=True)
+    owner.kill()
+    owner.wait()
+    psutil.wait_procs([child], timeout=3)
+    assert not child.is_running()
+    (folder / "train.json").write_text(json.dumps(RUN))
+
+
+MODEL = Path("results/stylenet_in_seed0/model.safetensors")
+SLOW = "checkpoint_every: 20\nheldout_every: 100\noptimiser: {iterations: 200}\n"
+
+
+class Workflow:
+    """Snakemake in a copy of the project, on a training that takes some seconds."""
+
+    def __init__(self, folder):
+        self.folder = copy_of_project(folder)
+        (self.folder / "slow.yaml").write_text(SLOW)
+
+    def start(self, *options, target=MODEL):
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.Popen(
+            ["snakemake", "--cores", "2", str(target), *TINY, "slow.yaml", *options],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(self.folder)},
+        )  # fmt: skip
+
+    def run(self, *options, code=0):
+        with self.start(*options) as process:
+            shown, _ = process.communicate()
+        assert process.returncode == code, shown
+        return shown
+
+    def until_it_trains(self, process):
+        while not list((self.folder / MODEL.parent).glob("checkpoint-*")):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.05)
+
+    def trainers(self):
+        found = psutil.process_iter(["cwd", "cmdline"])
+        return [
+            p for p in found
+            if p.info["cwd"] == str(self.folder) and "train" in (p.info["cmdline"] or ())
+        ]  # fmt: skip
+
+
+def killed_main(workflow, instant, beside=False):
+    """Snakemake is killed while it trains, and started again as its message says."""
+    with workflow.start() as first:
+        if beside:
+            while not list((workflow.folder / ".snakemake/locks").glob("*")):
+                time.sleep(0.02)
+            refused = workflow.run(code=1)
+            assert "Directory cannot be locked" in refused and "--unlock" in refused
+        workflow.until_it_trains(first)
+        time.sleep(instant)
+        first.kill()
+    assert "--unlock" in workflow.run(code=1)
+    workflow.run("--unlock")
+    assert workflow.trainers() == []
+    workflow.run()
+    assert "going on after" in (workflow.folder / "logs/train/stylenet_in_seed0.log").read_text()
+    assert "Nothing to be done" in workflow.run("--dry-run")
+
+
+def test_snakemake_killed_and_two_people_in_one_folder(tmp_path):
+    whole, broken = Workflow(tmp_path / "whole"), Workflow(tmp_path / "broken")
+    whole.run()
+    killed_main(broken, 0, beside=True)
+    assert contents((broken.folder / MODEL).parent) == contents((whole.folder / MODEL).parent)
+
+
+@pytest.mark.long
+def test_snakemake_killed_twenty_times(tmp_path):
+    whole, broken = Workflow(tmp_path / "whole"), Workflow(tmp_path / "broken")
+    whole.run()
+    instant = random.Random(0)
+    for _ in range(20):
+        killed_main(broken, instant.uniform(0, 1))
+        assert contents((broken.folder / MODEL).parent) == contents((whole.folder / MODEL).parent)
+        for path in (broken.folder / MODEL).parent.iterdir():
+            path.unlink()
