@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from skimage.util import montage
 from torch import Tensor
 
@@ -30,6 +30,17 @@ FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 EXEMPLAR_SIZE = 512
+# Of EXIF's orientations. Pillow's exif_transpose also writes the EXIF data anew, which fails where
+# they hold an odd tag, though the picture is whole.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 FIXED_CROPS = 2**61  # keeps the key of crops that are drawn once apart from those of iterations
 
 
@@ -41,7 +52,7 @@ def read_image(path: Path) -> Tensor:
     (MPO: depth maps and HDR gain maps of telephones) the first is taken.
 
     Raises:
-        MissingError: no such file.
+        MissingError: no such file, or one that may not be read.
         DataError: not a PNG or JPEG, damaged, animated, over 64 megapixels, or a side under 16.
     """
     path = check_file(path, "an image (PNG or JPEG)")
@@ -62,16 +73,30 @@ def read_image(path: Path) -> Tensor:
                 if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                     raise DataError(f"{path}: {picture.n_frames} frames; extract one as PNG")
                 picture.load()
-                pixels = _rgb(ImageOps.exif_transpose(picture))
+                pixels = _rgb(_upright(picture))
+    except (DataError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
         raise DataError(
             f"{path}: not a PNG or JPEG image ({path.stat().st_size} bytes); convert or restore it"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}; shrink it") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow raises half a dozen types for a damaged file
+        if isinstance(error, OSError) and error.errno is not None:
+            reason = f"cannot be read ({error.strerror})"
+            raise MissingError(f"{path}: {reason}; make it readable or name another") from error
         raise DataError(f"{path}: damaged image ({error}); restore it") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation wants it shown."""
+    try:
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # damaged EXIF data, of as many types: the picture is whole
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
