@@ -18,9 +18,12 @@ mean over deviation.
 
 from __future__ import annotations
 
+import os
+import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +32,7 @@ from torch import Tensor, nn
 from texnet import config
 from texnet.artifacts import read_tensors, sha256
 from texnet.errors import DataError, MissingError, UsageError
-from texnet.registry import MANIFEST, entries_of, read_manifest, verified
+from texnet.registry import MANIFEST, entries_of, read_manifest, read_registry, verified
 
 CONVOLUTIONS: tuple[str, ...] = tuple(
     f"{block}_{index}"
@@ -148,7 +151,7 @@ def load(
         weights: file to read, or the manifest of a name of the registry; may be left out where
             :func:`texnet.config.weights_file` knows it. A directory stands for all the safetensors
             files in it.
-        checksum: SHA-256 that a weights *file* must have.
+        checksum: SHA-256 that a weights *file* must have; that of vgg19_lite is known.
 
     Raises:
         UsageError: unknown descriptor, layer or pooling.
@@ -170,6 +173,8 @@ def load(
         initialise(descriptor, torch.Generator().manual_seed(0))
     else:
         path = Path(weights or config.weights_file(config.Descriptor(name=name)))
+        if path == config.LITE_WEIGHTS and not checksum:
+            checksum = read_registry()["vgg19_lite"][0].sha256
         if checksum and path.suffix == MANIFEST:
             raise UsageError(f"{path}: the registry has its checksums; leave out descriptor.sha256")
         if checksum and path.is_dir():
@@ -229,27 +234,23 @@ def read_weights(path: Path, torchvision: bool = False) -> dict[str, Tensor]:
             "or in the environment variable TEXNET_WEIGHTS"
         )
     if path.suffix in (".pth", ".pt"):
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen types for a damaged file
-            raise DataError(
-                f"{path}: is not a plain dictionary of tensors ({type(error).__name__}); "
-                "restore it or convert it to safetensors"
-            ) from error
-        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-            raise DataError(
-                f"{path}: is not a plain dictionary of tensors; convert it to safetensors"
-            )
+        state = _unpickled(path)
     else:
         state, _ = read_tensors(path)
+    for key, value in state.items():
+        _check_stored(path, key, value)
     state = _in_our_names(path, state, torchvision)
     weights = {}
     for key, value in state.items():
         if key.endswith("_u8"):
             stem = key.removesuffix("_u8")
-            if f"{stem}_scale" not in state or f"{stem}_min" not in state:
-                raise DataError(f"{path}: '{key}' has no {stem}_scale and {stem}_min; restore it")
-            exact = value.double() * state[f"{stem}_scale"] + state[f"{stem}_min"]
+            scale, least = (state.get(f"{stem}_{part}", value) for part in ("scale", "min"))
+            if not all(each.is_floating_point() and each.numel() == 1 for each in (scale, least)):
+                raise DataError(
+                    f"{path}: '{key}' has no {stem}_scale and {stem}_min, one number each; "
+                    "restore it"
+                )
+            exact = value.double() * scale + least
             weights[stem] = exact.float()
         elif not key.endswith(("_scale", "_min")):
             weights[key] = value.float()
@@ -257,6 +258,61 @@ def read_weights(path: Path, torchvision: bool = False) -> dict[str, Tensor]:
         if not value.isfinite().all():
             raise DataError(f"{path}: tensor '{key}' holds NaN or infinity; restore the file")
     return weights
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """The state dictionary in a file of ``torch.save``; DataError for any other, and for damage."""
+    try:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as of a damaged pickle's odd protocol
+            try:
+                if zipfile.is_zipfile(stream):
+                    _check_zip(stream)
+                stream.seek(0)
+                state = torch.load(stream, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch raises half a dozen types for a damaged file
+                detail = f": {error}" if isinstance(error, zipfile.BadZipFile) else ""
+                raise DataError(
+                    f"{path}: is not a plain dictionary of tensors ({type(error).__name__}"
+                    f"{detail}); restore it or convert it to safetensors"
+                ) from error
+    except OSError as error:
+        raise MissingError(
+            f"{path}: cannot be read ({error.strerror}); make it readable or name another file"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise DataError(f"{path}: is not a plain dictionary of tensors; convert it to safetensors")
+    return state
+
+
+def _check_zip(stream: IO[bytes]) -> None:
+    """BadZipFile for what PyTorch reads without a look at the checksums of its own format."""
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        # torch.save compresses nothing: a larger content is a bomb.
+        if sum(member.file_size for member in members) > stream.seek(0, os.SEEK_END):
+            raise zipfile.BadZipFile("compressed")
+        # The DOS attribute of a folder: PyTorch would give whatever is in memory.
+        if any(member.external_attr & 0x10 for member in members):
+            raise zipfile.BadZipFile("a tensor is marked as a folder")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+
+
+def _check_stored(path: Path, key: str, value: Tensor) -> None:
+    """DataError for a tensor that holds no weights, or whose values are more than are stored."""
+    wanted = "uint8" if key.endswith("_u8") else "floating point"
+    kind = str(value.dtype).removeprefix("torch.")
+    plain = value.layout == torch.strided and not (value.is_nested or value.is_quantized)
+    if not plain or value.is_meta:
+        kind = "no plain tensor"
+    elif value.numel() * value.itemsize > value.untyped_storage().nbytes():
+        kind = f"{value.numel()} values in {value.untyped_storage().nbytes()} bytes"
+    elif value.is_floating_point() if wanted != "uint8" else value.dtype == torch.uint8:
+        return
+    raise DataError(f"{path}: tensor '{key}' is {kind}, wanted {wanted}; convert it")
 
 
 def _in_our_names(path: Path, state: Mapping[str, Tensor], torchvision: bool) -> dict[str, Tensor]:
