@@ -6,11 +6,10 @@ Each imports what it needs, so that ``--help`` and the table verbs start without
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from texnet.errors import DataError, DifferenceError, MissingError, UsageError
+from texnet.errors import DifferenceError, MissingError, UsageError
 
 
 def configure(args: argparse.Namespace) -> None:
@@ -34,24 +33,13 @@ def configure(args: argparse.Namespace) -> None:
 
 def _mapping(text: str) -> dict:
     """A configuration given as JSON text, or as one or more YAML files joined by commas."""
+    from texnet.documents import read_json_text, read_yaml
+
     if text.lstrip().startswith("{"):
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise UsageError(f"configuration: is not valid JSON ({error})") from error
-    import yaml
-
-    from texnet.artifacts import check_file
-
+        return read_json_text(text)
     merged: dict = {}
     for name in filter(None, map(str.strip, text.split(","))):
-        try:
-            content = yaml.safe_load(check_file(Path(name), "YAML").read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise DataError(f"{name}: is not valid YAML ({error})") from error
-        if not isinstance(content, dict):
-            raise UsageError(f"{name}: holds no keys; config/README.md lists them")
-        merged = _merge(merged, content)
+        merged = _merge(merged, read_yaml(Path(name)))
     return merged
 
 

@@ -8,7 +8,8 @@ from snakemake.exceptions import WorkflowError
 
 from texnet import config as schema
 from texnet import process
-from texnet.errors import TexnetError, UsageError
+from texnet.documents import read_yaml
+from texnet.errors import TexnetError
 from texnet.experiment import Experiment
 from texnet.registry import DRAWN, PHOTOS, cache, check_images, manifest, registered
 from texnet.releases import released
@@ -16,12 +17,16 @@ from texnet.sources import digest as code
 from texnet.textures import label_of
 
 try:
+    # Snakemake, which has read them, takes the last of a key that comes twice, and 010 for 8.
+    for file in map(Path, workflow.configfiles):
+        if file.suffix != ".json":
+            read_yaml(file)
     EXPERIMENT = schema.parse(Experiment, config, "configuration")
     RUNS = EXPERIMENT.all_runs()
     for run in RUNS.values():  # before anything runs, not in a job hours later
         sets = getattr(run.images, "contents", ())
         check_images([name for name in run.images.files if name not in sets], sets)
-except UsageError as error:
+except TexnetError as error:
     raise WorkflowError(f"configuration: {str(error).removeprefix('configuration: ')}") from None
 
 # A job ends with its Snakemake: one that outlives it, after a kill, would overwrite what the next
