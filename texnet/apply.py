@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def outputs(files: Sequence[Path], folder: Path, count: int) -> dict[Path, list[
     Raises:
         UsageError: two images of one name; an input would be overwritten.
     """
-    inputs = {file.resolve(): file for file in files}
+    # Path.resolve raises on a link to itself, which is told of where it is read.
+    inputs = {Path(os.path.realpath(file)): file for file in files}
     made: dict[Path, Path] = {}
     by_file: dict[Path, list[Path]] = {}
     for file in files:

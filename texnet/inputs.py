@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -93,7 +94,7 @@ class Inputs:
             return
         contents = Contents(run.images.contents)
         for name in run.images.heldout:
-            if Path(name).resolve() in contents.files:
+            if Path(os.path.realpath(name)) in contents.files:
                 raise UsageError(
                     f"images.heldout '{name}' is among images.contents: it would be trained on"
                 )
