@@ -135,7 +135,7 @@ class Download:
             # What is whole and wrong must not be resumed.
             part.replace(output_file)
             return
-        if (told := _told(reason)) == "no connection" and host:
+        if (told := _told(reason)).startswith("no connection") and host:
             self.errand.dead.add(host)
         raise Refused(f"{told}, {self.patience.tries} times") from reason
 
@@ -180,6 +180,10 @@ class Download:
                 if watched.slow:
                     raise Transient(watched.slow) from error
                 raise
+            except OSError as error:
+                if error.errno is not None:  # of the writing
+                    raise
+                raise Refused(f"{error}: correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE") from error
 
     def _check(self, response: requests.Response, have: int) -> bool:
         """Whether the rest of the file follows, not the whole of it; raises for anything else."""
@@ -233,6 +237,8 @@ def _told(error: Exception) -> str:
         return "no answer in time"
     if "timed out" in str(error):
         return "stopped sending"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "no connection to the proxy that http_proxy, https_proxy or all_proxy names"
     if isinstance(error, requests.exceptions.SSLError):
         return "no secure connection"
     if isinstance(error, requests.ConnectionError):
