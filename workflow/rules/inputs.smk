@@ -18,7 +18,13 @@ def read_by(run):
     images = [name for name in named if PurePath(name).suffix]
     for folder in set(named) - set(images) - {*PHOTOS, *DRAWN}:
         images += sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
-    return [str(weights), *images] if weights else images
+    found = [str(weights), *images] if weights else images
+    for name in found:
+        if "{" in name and "}" in name:
+            raise WorkflowError(
+                f"configuration: '{name}' is read, and Snakemake takes braces for a wildcard; rename it"
+            )
+    return found
 
 
 def read_by_all(names):
