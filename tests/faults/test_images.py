@@ -97,7 +97,7 @@ def test_cut_anywhere(tmp_path, kind):
     """Whole pictures alone are shown: what is cut off may be the mark of the end."""
     whole = picture() if kind == "PNG" else lossy()
     wanted = read(tmp_path, whole).transpose(2, 0, 1)
-    ends = [*range(0, len(whole) - 30, 7), *range(len(whole) - 30, len(whole))]
+    ends = [*range(0, len(whole) - 30, 19), *range(len(whole) - 30, len(whole))]
     count = same_or_refused(tmp_path / "cut", (whole[:end] for end in ends), wanted)
     assert count > len(ends) - 25
 
@@ -370,6 +370,8 @@ def test_what_is_no_file(model):
     Path("a.png").write_bytes(picture())
     for name, says in odd_files().items():
         refused("stylize", model, name, "-o", "out", code=66, says=f"{name}: {says}")
+    Path("run.json").write_text(json.dumps(RUN | {"images": {**IMAGES, "heldout": ["loop.png"]}}))
+    refused("train", "run.json", "m.safetensors", code=66, says="loop.png: no such file")
     # In a folder they are passed over.
     Path("in").mkdir()
     for name in ("fifo.png", "dangling.png", "device.png", "a.png"):
