@@ -25,6 +25,6 @@ rule optimize:
         runtime="2h",
     params:
         start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
-        code=code("baselines"),
+        code=lambda wildcards: made_by("baselines", [RUNS[wildcards.run]]),
     shell:
         "exec python -m texnet optimize {input.run} {output.images} {params.start} > {log} 2>&1"

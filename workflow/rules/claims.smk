@@ -26,7 +26,7 @@ rule claims:
     conda:
         "../../environment.yml"
     params:
-        runs=[f"results/{run}" for run in TRAININGS],
+        runs=folders(f"results/{run}" for run in TRAININGS),
         code=code("claims"),
     shell:
         "exec python -m texnet claims --stylization {input.stylization} --textures {input.textures}"

@@ -9,7 +9,8 @@ share_mirrors(EXPERIMENT.mirrors)
 rule fetch:
     """Fetch what a name of the registry stands for; its manifest lists the verified files."""
     output:
-        f"{cache()}/{{name}}.sha256",
+        # Local, as are the files that it lists.
+        local(f"{cache()}/{{name}}.sha256"),
     log:
         "logs/fetch/{name}.log",
     wildcard_constraints:

@@ -7,7 +7,7 @@ TEXTURE_FILES = read_by_all([PARTS.collapsed])
 use rule fig3 as fig5 with:
     input:
         TEXTURE_FILES,
-        script="figures/fig5.py",
+        script=local("figures/fig5.py"),
         style=STYLE,
         roles="results/textures.json",
         models=files("model.safetensors", PARTS, "pyramid collapsed diverse"),
@@ -30,7 +30,7 @@ use rule fig3 as fig5 with:
 use rule fig3 as fig6 with:
     input:
         STYLIZATION_FILES,
-        script="figures/fig6.py",
+        script=local("figures/fig6.py"),
         style=STYLE,
         roles="results/stylization.json",
         models=files("model.safetensors", STYLIZATION, "diverse noisy"),
@@ -53,7 +53,7 @@ use rule fig3 as fig6 with:
 use rule fig3 as fig7 with:
     input:
         TEXTURE_FILES,
-        script="figures/fig7.py",
+        script=local("figures/fig7.py"),
         style=STYLE,
         roles="results/textures.json",
         models=[f"{d}/model.safetensors" for name in TEXTURES.swept for d in seeds_of(name)],

@@ -1,6 +1,6 @@
 """Figures of stylizations: one script each, which reads results and writes figures/figN.pdf."""
 
-STYLE = ["figures/style.py", "figures/paper.mplstyle"]
+STYLE = [local("figures/style.py"), local("figures/paper.mplstyle")]
 STYLIZATION = EXPERIMENT.figures.stylization
 STYLIZATION_FILES = read_by_all(EXPERIMENT.runs)
 
@@ -9,7 +9,7 @@ rule fig3:
     """Draw a figure from results."""
     input:
         STYLIZATION_FILES,
-        script="figures/fig3.py",
+        script=local("figures/fig3.py"),
         style=STYLE,
         roles="results/stylization.json",
         histories=files("history.csv", STYLIZATION, "instance batch noise from_instance from_batch"),
@@ -37,7 +37,7 @@ rule fig3:
 use rule fig3 as fig1 with:
     input:
         STYLIZATION_FILES,
-        script="figures/fig1.py",
+        script=local("figures/fig1.py"),
         style=STYLE,
         roles="results/stylization.json",
         models=files("model.safetensors", STYLIZATION, "batch diverse"),
@@ -60,7 +60,7 @@ use rule fig3 as fig1 with:
 use rule fig3 as fig2 with:
     input:
         STYLIZATION_FILES,
-        script="figures/fig2.py",
+        script=local("figures/fig2.py"),
         style=STYLE,
         roles="results/stylization.json",
         models=files("model.safetensors", STYLIZATION, "batch lrn_first instance_first instance"),
@@ -83,7 +83,7 @@ use rule fig3 as fig2 with:
 use rule fig3 as fig4 with:
     input:
         STYLIZATION_FILES,
-        script="figures/fig4.py",
+        script=local("figures/fig4.py"),
         style=STYLE,
         roles="results/stylization.json",
         models=files("model.safetensors", STYLIZATION, "instance batch"),

@@ -33,9 +33,9 @@ rule score:
         mem_mb=memory,
         runtime="1h",
     params:
-        runs=lambda wildcards: seeds_of(wildcards.name),
+        runs=lambda wildcards: folders(seeds_of(wildcards.name)),
         sizes=lambda wildcards: SIZES if wildcards.name in RESIZED else "",
-        code=code("scoring"),
+        code=lambda wildcards: made_by("scoring", named([wildcards.name])),
     shell:
         "exec python -m texnet score {params.runs} --out {output} --sizes {params.sizes} > {log} 2>&1"
 
@@ -58,7 +58,7 @@ rule references:
         runtime="1h",
     params:
         seeds=EXPERIMENT.seeds,
-        code=code("scoring"),
+        code=made_by("scoring", named([EXPERIMENT.figures.textures.collapsed])),
     shell:
         "exec python -m texnet references {input.runs} --seeds {params.seeds} --out {output} > {log} 2>&1"
 

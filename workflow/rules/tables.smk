@@ -7,13 +7,16 @@ use rule parts as speed_settings with:
     log:
         "logs/speed_settings.log",
     params:
-        parts=json.dumps(EXPERIMENT.speed_settings(), indent=2),
+        parts=json.dumps(EXPERIMENT.speed_settings(), indent=2).replace('"results', f'"{RESULTS}'),
+
+
+GATYS = EXPERIMENT.optimisation(EXPERIMENT.figures.stylization.noise, EXPERIMENT.seeds[0])
 
 
 rule speed:
     """Measure time and memory of generators and optimisation, alone on the machine."""
     input:
-        read_by(EXPERIMENT.optimisation(EXPERIMENT.figures.stylization.noise, EXPERIMENT.seeds[0])),
+        read_by(GATYS),
         settings="results/speed.json",
         models=EXPERIMENT.speed_settings()["models"].values(),
         gatys=EXPERIMENT.speed_settings()["gatys"],
@@ -30,7 +33,7 @@ rule speed:
         mem_mb=max(MEMORY, 8000),
         runtime="1h",
     params:
-        code=code("speed"),
+        code=made_by("speed", [GATYS]),
     shell:
         "exec python -m texnet speed {input.settings} --out {output} > {log} 2>&1"
 
@@ -39,8 +42,8 @@ rule table_claims:
     """Set a table in HTML, Markdown and LaTeX."""
     input:
         table="results/claims.csv",
-        script="figures/table_claims.py",
-        rendering="figures/rendering.py",
+        script=local("figures/table_claims.py"),
+        rendering=local("figures/rendering.py"),
     output:
         html=report("figures/table_claims.html", category="Tables", labels={"table": "claims"}),
         md="figures/table_claims.md",
@@ -60,8 +63,8 @@ rule table_claims:
 use rule table_claims as table_speed with:
     input:
         table="benchmarks/speed.csv",
-        script="figures/table_speed.py",
-        rendering="figures/rendering.py",
+        script=local("figures/table_speed.py"),
+        rendering=local("figures/rendering.py"),
     output:
         html=report(
             "figures/table_speed.html",

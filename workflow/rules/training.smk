@@ -18,6 +18,11 @@ rule configure:
         "printf '%s\\n' {params.run:q} > {output} 2> {log}"
 
 
+# Where jobs find results. Snakemake itself puts the folder of their copies before what rules name.
+RESULTS = str(PurePath(rules.configure.output[0]).parents[1])
+STORED = RESULTS != "results"
+
+
 rule train:
     """Train one generator; an interrupted training resumes from the checkpoint beside its model."""
     input:
@@ -41,7 +46,7 @@ rule train:
         mem_mb=memory,
         runtime="12h",
     params:
-        code=code("training"),
+        code=lambda wildcards: made_by("training", [RUNS[wildcards.run]]),
     shell:
         "exec python -m texnet train {input.run} {output.model} > {log} 2>&1"
 
@@ -54,8 +59,9 @@ rule adopt:
     input:
         files_of,
         run="results/{run}/run.json",
-        model=f"{GENERATORS}/{{run}}/model.safetensors",
-        history=f"{GENERATORS}/{{run}}/history.csv",
+        # With the code, as is what the other rules mark so.
+        model=local(f"{GENERATORS}/{{run}}/model.safetensors"),
+        history=local(f"{GENERATORS}/{{run}}/history.csv"),
     output:
         model="results/{run}/model.safetensors",
         history="results/{run}/history.csv",

@@ -9,7 +9,7 @@ rule verify:
     input:
         # A function, for scales of which nothing is expected: refused here, before anything runs.
         lambda _: [
-            folder_of(Path("expected"), EXPERIMENT.scale) / name
+            local(str(folder_of(Path("expected"), EXPERIMENT.scale) / name))
             for name in ("about.json", "claims.csv", "metrics.csv")
         ],
         stylization="results/stylization.json",
