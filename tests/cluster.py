@@ -10,7 +10,7 @@ import contextlib
 import json
 import subprocess
 import threading
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -75,9 +75,10 @@ class BucketHandler(Handler):
             return 404, b""
         if not key:
             listed = "".join(
-                f"<Contents><Key>{escape(name)}</Key><LastModified>2026-01-01T00:00:00.000Z"
+                f"<Contents><Key>{escape(name)}</Key><LastModified>"
+                f"{parsedate_to_datetime(written):%Y-%m-%dT%H:%M:%SZ}"
                 f"</LastModified><ETag>e</ETag><Size>{len(data)}</Size></Contents>"
-                for name, (data, _) in sorted(objects.items())
+                for name, (data, written) in sorted(objects.items())
                 if name.startswith(query.get("prefix", ""))
             )
             whole = f"<IsTruncated>false</IsTruncated>{listed}"
