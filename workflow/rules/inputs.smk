@@ -1,8 +1,8 @@
 """Where the rules find what they read.
 
 Results may be kept in a storage (--default-storage-provider). A job then sees copies of the inputs
-that its rule names and of no others. What comes with the code or lies on a volume is no input then:
-a job with an input marked local() would not be sent away.
+that its rule names and of no others. What comes with the code or lies on a volume is no input then,
+since a job with an input marked local() would not be sent away.
 """
 
 import functools
