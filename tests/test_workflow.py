@@ -202,12 +202,13 @@ def test_constraints_pin_the_same_versions():
 
 def test_modules_keep_to_their_budget_and_import_one_way():
     order = (
-        "errors process sources artifacts documents registry archives assembly downloads fetch fields "
-        "networks validation checkpoints config overrides textures parts experiment exemplars "
-        "runtime memory data contents descriptors distillation statistics tables verification "
-        "layers texturenets generators inputs losses estimator updates releases training apply "
-        "baselines metrics stylization_scoring scoring speed evidence sweep stylization_claims "
-        "generator_claims texture_claims claims progress commands"
+        "errors process sources artifacts documents registry archives assembly downloads "
+        "fetch fields networks validation checkpoints config overrides textures parts "
+        "experiment exemplars runtime memory data contents descriptors distillation "
+        "statistics tables verification layers texturenets generators inputs losses estimator "
+        "updates releases training apply baselines metrics stylization_scoring scoring speed "
+        "evidence sweep stylization_claims generator_claims texture_claims claims progress "
+        "commands"
     ).split()
     for path in (ROOT / "texnet").glob("*.py"):
         text = path.read_text()

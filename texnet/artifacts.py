@@ -197,6 +197,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     path = check_file(path, "safetensors weights")
     try:
+        path.open("rb").close()
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
         with safe_open(path, framework="pt") as stream:
             metadata = dict(stream.metadata() or {})
             check_digest(path, metadata)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,8 @@ class Checkpoint:
     of the rest, and what ``torch.save`` makes of the state.
 
     It lies beside the result, not among the outputs that a workflow declares: those are removed
-    when a job fails.
+    when a job fails. Where the folder of the result goes with the job, as in a pod, the environment
+    variable ``TEXNET_CHECKPOINTS`` names another; the names of files tell computations apart.
 
     Args:
         folder: of the result.
@@ -40,6 +42,8 @@ class Checkpoint:
         self.made_of = json.loads(json.dumps(made_of))
         text = json.dumps(self.made_of, sort_keys=True)
         name = f"checkpoint-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self.apart = os.environ.get("TEXNET_CHECKPOINTS")
+        folder = Path(self.apart or folder)
         self.path, self.previous = folder / name, folder / f"{name}.previous"
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -117,7 +121,8 @@ class Checkpoint:
 
     def _name_others(self) -> None:
         """Say which checkpoints beside this one are of something else, and in what."""
-        for path in sorted(self.path.parent.glob("checkpoint-*")):
+        there = () if self.apart else sorted(self.path.parent.glob("checkpoint-*"))
+        for path in there:
             if path.name.startswith(self.path.name) or path.suffix:
                 continue
             try:

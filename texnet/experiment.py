@@ -113,6 +113,8 @@ class Experiment:
     """How trainings are computed."""
     weights: Literal["train", "published"] = "train"
     """published takes released generators (expected/SCALE/generators) where there are any."""
+    container: str | None = None
+    """Image in which jobs run, where Snakemake is told to use containers (--sdm apptainer)."""
     mirrors: tuple[str, ...] = ()
     """Folders, or addresses of folders, that have the registry's files; tried first."""
     heldout_every: Positive = 500

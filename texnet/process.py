@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ def guarded(title: str, work: Callable[[], object], debug: bool = False) -> int:
         debug: whether to show the traceback of a mistake of the user's, too.
     """
     end_with(os.environ.get(PARENT))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that cannot be shown is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with handled(dict.fromkeys(STOPS, _stop)):
             work()

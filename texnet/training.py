@@ -25,6 +25,7 @@ from texnet.losses import Objective
 from texnet.sources import digest
 from texnet.tables import write_table
 from texnet.updates import TERMS, Update, optimiser
+from texnet.validation import difference
 
 SAMPLES = "samples.png"
 FLAT = 0.5 / 255
@@ -227,8 +228,13 @@ def load_generator(path: Path) -> tuple[generators.Network, config.Training]:
         raise DataError(f"{path}: its metadata describe no run; restore the file") from error
     run = config.parse(config.Training, described, str(path))
     net = generators.build(run.generator, run.seed, run.images)
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DataError(f"{path}: weights do not fit their own metadata; restore it") from error
+    kinds = [
+        {name: f"{tuple(t.shape)} of {t.dtype}" for name, t in state.items()}
+        for state in (tensors, net.state_dict())
+    ]
+    if found := difference(*kinds):
+        raise DataError(
+            f"{path}: weights do not fit their own metadata: tensor {found}; restore it"
+        )
+    net.load_state_dict(tensors)
     return net.eval(), run
