@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lives import undisturbed, workshop  # noqa: F401 (fixtures)
 
 # The machine may be shared, and sums keep their order.
 torch.set_num_threads(1)

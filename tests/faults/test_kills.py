@@ -1,10 +1,10 @@
 """Killed at any instant, stopped by any signal, started twice: the same bytes in the end."""
 
-import csv
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,97 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import BIN, ROOT, TINY, copy_of_project
+from lives import COMMANDS, EVERY, RUN, contents, fresh, gone_on_after, progress
 from victims import Nursery
 
 from texnet import checkpoints
 from texnet.artifacts import sha256
 from texnet.errors import UnfinishedError
-
-EVERY = 2
-RUN = {
-    "name": "tiny",
-    "seed": 0,
-    "descriptor": {"name": "random"},
-    "generator": {"norm": "batch", "width": 4, "blocks": 1},
-    "objective": {"style_layers": ["relu1_1", "relu2_1"], "content_layers": ["relu2_1"]},
-    "optimiser": {"iterations": 40, "batch": 2, "lr": 3e-3},
-    "images": {
-        "style": "ihc",
-        "style_size": 32,
-        "size": 32,
-        "heldout_size": 32,
-        "contents": ["rocket", "coffee"],
-        "heldout": ["chelsea", "flower"],
-    },
-    "device": "cpu",
-    "heldout_every": 10,
-    "checkpoint_every": EVERY,
-}
-BASELINE = {key: RUN[key] for key in ("seed", "descriptor", "objective", "images", "device")} | {
-    "name": "gatys",
-    "start": "noise",
-    "evaluations": 6,
-}
-COMMANDS = {
-    "train": ("train", "train.json", "out/model.safetensors"),
-    "optimize": ("optimize", "optimize.json", "out/images.safetensors"),
-}
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    """A folder with the runs, and processes to be had there."""
-    folder = tmp_path_factory.mktemp("victims")
-    loaded = RUN | {"acceleration": {"loaders": 2}}
-    for name, run in (("train", RUN), ("loaded", loaded), ("optimize", BASELINE)):
-        (folder / f"{name}.json").write_text(json.dumps(run))
-    nursery = Nursery(folder)
-    yield folder, nursery
-    nursery.close()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(workshop):
-    """What each command makes in peace, and in how many seconds."""
-    folder, nursery = workshop
-    made = {}
-    for name, (verb, run, out) in COMMANDS.items():
-        whole = Path(out.replace("out", f"whole_{name}"))
-        started = time.monotonic()
-        assert nursery.run(verb, run, whole) == 0, (folder / "log").read_text()
-        made[name] = contents(folder / whole.parent), time.monotonic() - started
-    return made
-
-
-def contents(folder):
-    """Every file of a result, without seconds."""
-    found = {path.name: sha256(path) for path in folder.iterdir()}
-    if "history.csv" in found:
-        with (folder / "history.csv").open(newline="") as stream:
-            found["history.csv"] = [row | {"seconds": ""} for row in csv.DictReader(stream)]
-    return found
-
-
-def fresh(workshop):
-    """An empty folder of results."""
-    folder, nursery = workshop
-    nursery.settle()
-    for path in (folder / "out").glob("*"):
-        path.unlink()
-    for path in (folder / "out").glob(".*"):
-        path.unlink()
-    return folder / "out"
-
-
-def progress(log):
-    """The last iteration that a training told of."""
-    text = log.read_text() if log.exists() else ""
-    return max(map(int, re.findall(r"(\d+)/40", text)), default=0)
-
-
-def gone_on_after(log):
-    found = re.search(r"going on after iteration (\d+)", log.read_text())
-    return int(found[1]) if found else 0
 
 
 def killed_and_resumed(workshop, undisturbed, name, seed):
@@ -329,39 +244,54 @@ class Workflow:
         ]  # fmt: skip
 
 
-def killed_main(workflow, instant, beside=False):
+def killed_main(workflow, instant):
     """Snakemake is killed while it trains, and started again as its message says."""
     with workflow.start() as first:
-        if beside:
-            while not list((workflow.folder / ".snakemake/locks").glob("*")):
-                time.sleep(0.02)
-            refused = workflow.run(code=1)
-            assert "Directory cannot be locked" in refused and "--unlock" in refused
         workflow.until_it_trains(first)
         time.sleep(instant)
         first.kill()
-    assert "--unlock" in workflow.run(code=1)
     workflow.run("--unlock")
     assert workflow.trainers() == []
     workflow.run()
     assert "going on after" in (workflow.folder / "logs/train/stylenet_in_seed0.log").read_text()
-    assert "Nothing to be done" in workflow.run("--dry-run")
 
 
-def test_snakemake_killed_and_two_people_in_one_folder(tmp_path):
-    whole, broken = Workflow(tmp_path / "whole"), Workflow(tmp_path / "broken")
-    whole.run()
-    killed_main(broken, 0, beside=True)
-    assert contents((broken.folder / MODEL).parent) == contents((whole.folder / MODEL).parent)
+def in_peace(workflow, workshop):
+    """What the training of a workflow makes by itself."""
+    folder, nursery = workshop
+    whole = folder / "whole_workflow"
+    if not whole.exists():
+        run = (workflow.folder / MODEL).with_name("run.json")
+        assert nursery.run("train", run, whole / MODEL.name) == 0, (folder / "log").read_text()
+        shutil.copy(run, whole)
+    return contents(whole)
+
+
+def test_snakemake_killed(workshop, tmp_path):
+    broken = Workflow(tmp_path / "broken")
+    killed_main(broken, 0)
+    assert contents((broken.folder / MODEL).parent) == in_peace(broken, workshop)
+
+
+def test_two_people_in_one_folder(tmp_path):
+    """The second is told what to do; so is who starts again after a kill."""
+    workflow = Workflow(tmp_path / "shared")
+    with workflow.start() as first:
+        while not list((workflow.folder / ".snakemake/locks").glob("*")):
+            time.sleep(0.02)
+        refused = workflow.run(code=1)
+        first.kill()
+    assert "Directory cannot be locked" in refused and "--unlock" in refused
+    assert "--unlock" in workflow.run(code=1)
 
 
 @pytest.mark.long
-def test_snakemake_killed_twenty_times(tmp_path):
-    whole, broken = Workflow(tmp_path / "whole"), Workflow(tmp_path / "broken")
-    whole.run()
+def test_snakemake_killed_fifty_times(workshop, tmp_path):
+    broken = Workflow(tmp_path / "broken")
     instant = random.Random(0)
-    for _ in range(20):
-        killed_main(broken, instant.uniform(0, 1))
-        assert contents((broken.folder / MODEL).parent) == contents((whole.folder / MODEL).parent)
+    for _ in range(50):
+        killed_main(broken, instant.uniform(0, 0.5))
+        assert contents((broken.folder / MODEL).parent) == in_peace(broken, workshop)
+        assert "Nothing to be done" in broken.run("--dry-run")
         for path in (broken.folder / MODEL).parent.iterdir():
             path.unlink()

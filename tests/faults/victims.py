@@ -31,7 +31,8 @@ class Nursery:
         ``fill``: the file before whose writing it fills the disk.
         """
         self.settle()
-        (self.folder / log).unlink(missing_ok=True)
+        if not how.pop("keep", False):
+            (self.folder / log).unlink(missing_ok=True)
         order = json.dumps([[str(a) for a in arguments], log, how])
         print(order, file=self.process.stdin, flush=True)
         self.busy = True
