@@ -1,19 +1,18 @@
 """What the rules share. The validated experiment, its runs, and the digest of library code."""
 
+import functools
 import json
-import os
 from pathlib import Path, PurePath
 
 from snakemake.exceptions import WorkflowError
 
 from texnet import config as schema
-from texnet import process
 from texnet.documents import read_yaml
 from texnet.errors import TexnetError
 from texnet.experiment import Experiment
 from texnet.registry import DRAWN, PHOTOS, cache, check_images, manifest, registered
 from texnet.releases import released
-from texnet.sources import digest as code
+from texnet.sources import digest
 from texnet.textures import label_of
 
 try:
@@ -29,9 +28,8 @@ try:
 except TexnetError as error:
     raise WorkflowError(f"configuration: {str(error).removeprefix('configuration: ')}") from None
 
-# A job ends with its Snakemake: one that outlives it, after a kill, would overwrite what the next
-# one makes. And rules exec, so that signals reach the program itself.
-os.environ[process.PARENT] = process.this_process()
+# Asked for by every job, and it parses the library each time.
+code = functools.cache(digest)
 
 TRAININGS = [name for name, run in RUNS.items() if isinstance(run, schema.Training)]
 BASELINES = [name for name in RUNS if name not in TRAININGS]

@@ -5,8 +5,6 @@ that its rule names and of no others. What comes with the code or lies on a volu
 since a job with an input marked local() would not be sent away.
 """
 
-import functools
-
 from texnet.artifacts import check_file, sha256
 
 

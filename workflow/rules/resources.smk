@@ -1,5 +1,13 @@
 """What jobs ask for, and where they run, besides the numbers in the rules."""
 
+import os
+
+from texnet import process
+
+# A job ends with its Snakemake: one that outlives it, after a kill, would overwrite what the next
+# one makes. And rules exec, so that signals reach the program itself.
+os.environ[process.PARENT] = process.this_process()
+
 
 # Used with --sdm apptainer alone.
 container: EXPERIMENT.container
