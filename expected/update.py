@@ -127,6 +127,20 @@ def precision_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def bits_table() -> str:
+    """What hangs on the machine (benchmarks/bits.py), as Markdown."""
+    lines = [
+        "| the same training | same weights, to the bit | weights differ by | first loss |"
+        " last tenth's loss | held-out objective |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in read_table(ROOT / "benchmarks" / "bits.csv"):
+        ratios = " | ".join(f"{float(row[name]):.6g}" for name in ("first_loss", "loss", "heldout"))
+        apart = f"{float(row['weights_differ_by']):.2g}"
+        lines.append(f"| {row['way']} | {row['same_bytes']} | {apart} | {ratios} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     made = read_json(ROOT / "results" / "stylization.json")
     scale = made["scale"]
@@ -166,6 +180,7 @@ def main() -> None:
     parts = read_json(ROOT / "results" / "textures.json")
     readme = between(readme, "textures", texture_table(parts, read_table(target / "metrics.csv")))
     readme = between(readme, "precision", precision_table())
+    readme = between(readme, "bits", bits_table())
     write_text(ROOT / "README.md", between(readme, "r2", table))
 
 

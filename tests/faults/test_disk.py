@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,32 @@ def test_full_disk_while_computing(workshop, undisturbed, disk, command, file):
     if command == "train" and not file.startswith("checkpoint"):
         assert gone_on_after(folder / "log") == 40
     assert contents(disk) == whole
+
+
+def test_a_folder_that_may_not_be_written(workshop, disk):
+    """Said before the training, not after it."""
+    folder, nursery = workshop
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    for command in COMMANDS.values():
+        assert nursery.run(*command) == 74
+        (line,) = (folder / "log").read_text().splitlines()
+        assert "cannot be written (Read-only file system)" in line
+
+
+def test_times_in_the_future(workshop, undisturbed):
+    """Of the run, and of a checkpoint; nothing that a training does hangs on a clock."""
+    folder, nursery = workshop
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    nursery.start(*COMMANDS["train"])
+    while not list((folder / "out").glob("checkpoint-*.previous")):
+        time.sleep(0.005)
+    nursery.kill()
+    nursery.end()
+    for path in (folder / "train.json", *(folder / "out").iterdir()):
+        os.utime(path, (2**32, 2**32))
+    assert nursery.run(*COMMANDS["train"]) == 0
+    assert gone_on_after(folder / "log") > 0
+    assert contents(folder / "out") == undisturbed["train"][0]
 
 
 TABLES = {
@@ -211,7 +238,7 @@ def test_a_run_of_another_training_is_not_gone_on_with(workshop, undisturbed):
     write_json(folder / "longer.json", longer)
     nursery.start("train", "longer.json", "out/model.safetensors")
     while not list((folder / "out").glob("checkpoint-*.previous")):
-        pass
+        time.sleep(0.005)
     nursery.kill()
     nursery.end()
     assert nursery.run(*COMMANDS["train"]) == 0

@@ -286,10 +286,10 @@ def test_two_people_in_one_folder(tmp_path):
 
 
 @pytest.mark.long
-def test_snakemake_killed_fifty_times(workshop, tmp_path):
+def test_snakemake_killed_twenty_times(workshop, tmp_path):
     broken = Workflow(tmp_path / "broken")
     instant = random.Random(0)
-    for _ in range(50):
+    for _ in range(20):
         killed_main(broken, instant.uniform(0, 0.5))
         assert contents((broken.folder / MODEL).parent) == in_peace(broken, workshop)
         assert "Nothing to be done" in broken.run("--dry-run")

@@ -1,6 +1,6 @@
 """The workflow on a real Slurm, undisturbed and through faults, to the same files.
 
-The faults strike five runs at once, each in a project of its own. All runs make one training long
+The faults strike six runs at once, each in a project of its own. All runs make one training long
 enough to be struck; what it must end in comes from the command line, without Slurm or Snakemake.
 """
 
@@ -8,7 +8,7 @@ import contextlib
 import csv
 import os
 import re
-import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -135,6 +135,18 @@ def main_killed(run):
     return run.start().finish()
 
 
+def interrupted(run):
+    """Ctrl-C cancels its jobs and leaves no lock."""
+    run.start().until_it_trains()
+    run.process.send_signal(signal.SIGINT)
+    run.finish(wanted=1)
+    end = time.monotonic() + 30
+    while run.cluster.jobs(run.folder):
+        assert time.monotonic() < end, "its job was not cancelled"
+        time.sleep(0.2)
+    return run.start().finish()
+
+
 @pytest.fixture(scope="session")
 def faults(cluster, tmp_path_factory):
     """All faults at once; a future of the run that each struck."""
@@ -145,6 +157,7 @@ def faults(cluster, tmp_path_factory):
         over_its_memory: ((*AT_GPU1, "train:mem_mb=attempt*250"), 50),
         node_down: (("--set-resources", "train:slurm_extra='--nodelist=gpu2'"), 50),
         main_killed: (AT_GPU1, 50),
+        interrupted: (AT_GPU1, 10_000),
     }
     with ThreadPoolExecutor(len(options)) as pool:
         yield {
@@ -187,6 +200,7 @@ def undisturbed(tmp_path_factory):
         (over_its_memory, ["FAILED", "COMPLETED"], False),
         (node_down, ["COMPLETED"], True),
         (main_killed, ["CANCELLED", "COMPLETED"], True),
+        (interrupted, ["CANCELLED", "COMPLETED"], True),
     ],
 )
 def test_a_fault_leaves_the_same_files_and_nothing_else(
@@ -227,7 +241,6 @@ def test_the_tiny_dag(cluster, faults, tmp_path):
     for future in faults.values():
         future.exception()
     run = Run(cluster, tmp_path / "project")
-    shutil.copy(run.folder / "long.yaml", tmp_path / "kept.yaml")
     (run.folder / "long.yaml").write_text("device: auto\n")
     line = ["snakemake", "--workflow-profile", "profiles/slurm", "all", *TINY, "long.yaml",
             *IMPATIENT]  # fmt: skip
