@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 import yaml
-from cluster import Bucket, Cluster
+from miniature import Bucket, Cluster
 from conftest import BIN, ROOT, TINY, call
 
 FOLDER = ROOT / "profiles" / "kubernetes"
