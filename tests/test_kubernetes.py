@@ -10,8 +10,8 @@ import tomllib
 
 import pytest
 import yaml
-from miniature import Bucket, Cluster
 from conftest import BIN, ROOT, TINY, call
+from miniature import Bucket, Cluster
 
 FOLDER = ROOT / "profiles" / "kubernetes"
 PROFILE = yaml.safe_load((FOLDER / "profile.yaml").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from pathlib import Path
 
@@ -21,15 +22,23 @@ def digest(module: str, library: Path | None = None) -> str:
     while todo:
         name = todo.pop()
         seen.add(name)
-        tree = ast.parse((folder / f"{name}.py").read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("texnet"):
-                inside = node.module.partition(".")[2]
-                todo |= ({inside} if inside else {alias.name for alias in node.names}) - seen
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                node.body = [statement for statement in node.body if not _is_string(statement)]
-        sources.append(name + ast.dump(tree))
+        imported, dumped = _reduced((folder / f"{name}.py").read_text())
+        todo |= imported - seen
+        sources.append(name + dumped)
     return hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _reduced(text: str) -> tuple[frozenset[str], str]:
+    """Of a module's text: the library modules that it imports, and what it computes."""
+    tree, imported = ast.parse(text), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("texnet"):
+            inside = node.module.partition(".")[2]
+            imported |= {inside} if inside else {alias.name for alias in node.names}
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [statement for statement in node.body if not _is_string(statement)]
+    return frozenset(imported), ast.dump(tree)
 
 
 def _is_string(statement: ast.stmt) -> bool:
