@@ -137,11 +137,11 @@ class Cluster(contextlib.AbstractContextManager):
                 env=self.env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
-    def kill(self, name: str) -> None:
-        """Kill one daemon as a machine that loses power would."""
-        daemon = self.started.pop(name)
-        daemon.kill()
-        daemon.wait()
+    def stop_controller(self) -> None:
+        """As for an update; killed, it might forget what it did in its last seconds."""
+        controller = self.started.pop("slurmctld")
+        controller.terminate()
+        controller.wait(30)
 
     def restart_controller(self) -> None:
         self._daemon("slurmctld", "-D", "-f", self.folder / "slurm.conf")
