@@ -180,6 +180,18 @@ def test_lint_and_format():
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_rules_made_from_local_ones_are_local():
+    """Snakemake does not hand the mark on: they would be sent to a cluster."""
+    text = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    bodies = dict(re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, re.M))
+    local = {name for name, body in bodies.items() if "localrule: True" in body}
+    copies = {new for base, new in re.findall(r"^use rule (\w+) as (\w+)", text, re.M)
+              if base in local}  # fmt: skip
+    assert len(copies) > 5
+    listed = (ROOT / "workflow/Snakefile").read_text().partition("localrules:")[2]
+    assert copies == set(re.findall(r"^    (\w+),$", listed, re.M))
+
+
 def test_conda_environment_names_the_same_versions():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = dict(d.split("==") for d in project["dependencies"])

@@ -56,8 +56,8 @@ class Run:
     def start(self, *options):
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         env = self.cluster.env | {"PATH": path, "PYTHONPATH": str(self.folder)}
-        line = ["snakemake", "--workflow-profile", "profiles/slurm", self.target, *TINY, "long.yaml",
-                *IMPATIENT, *self.options, *options]  # fmt: skip
+        line = ["snakemake", "--workflow-profile", "profiles/slurm", self.target, *TINY,
+                "long.yaml", *IMPATIENT, *self.options, *options]  # fmt: skip
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in line], cwd=self.folder, env=env, stdout=log, stderr=log
@@ -187,6 +187,9 @@ def test_the_tiny_dag_while_the_controller_goes_and_comes_back(cluster, faults, 
         assert (run.folder / f"figures/fig{number}.pdf").stat().st_size > 1000
     jobs = run.jobs()
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+    # What is quick to do stays with Snakemake itself.
+    away = {"train", "optimize", "score", "references", "speed"}
+    assert {job["JobName"].removeprefix("texnet-") for job in jobs} == away
     trained = [job for job in jobs if job["JobName"] == "texnet-train"]
     assert len(trained) == 21
     # On the nodes with GPUs, and one each.
@@ -244,5 +247,6 @@ def test_a_fault_leaves_the_same_files_and_nothing_else(
     assert run.processes() == []
     left = {path.name for path in (run.folder / FOLDER).iterdir()}
     assert left == {"run.json", "model.safetensors", "history.csv", "samples.png"}
-    again = run.start("--dry-run").finish()
-    assert "Nothing to be done" in again.log.read_text()
+    if fault in (main_killed, interrupted):
+        again = run.start("--dry-run").finish()
+        assert "Nothing to be done" in again.log.read_text()
