@@ -26,7 +26,7 @@ test-slurm: $(VENV)/installed
 
 # With the long ones: a hundred kills of a training, a hundred of Snakemake, full disks.
 test-faults: $(VENV)/installed
-	python -m pytest tests/faults -m 'long or not long'
+	python -m pytest tests/faults tests/test_kubernetes.py -m 'long or not long'
 
 lint: $(VENV)/installed
 	ruff check .

@@ -249,7 +249,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
-    return guarded(f"texnet {args.verb}", lambda: args.run_verb(args), args.debug)
+    last = arguments is None
+    return guarded(f"texnet {args.verb}", lambda: args.run_verb(args), args.debug, last)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from texnet.errors import DataError, MissingError, WriteError
+from texnet.process import namespace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.{_writer()}.", suffix=".part", delete=False
+            dir=path.parent, prefix=f".{path.name[:64]}.{_writer()}.", suffix=".part", delete=False
         ) as stream:
             part = Path(stream.name)
             stream.write(content)
@@ -98,7 +99,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _writer() -> str:
     """This process, in the names of its temporary files."""
-    return f"{platform.node().replace('.', '-')[:32]}.{os.getpid()}"
+    space = "".join(filter(str.isdecimal, namespace()))
+    return f"{platform.node().replace('.', '-')[:32]}-{space}.{os.getpid()}"
 
 
 def _sweep(folder: Path) -> None:

@@ -157,10 +157,9 @@ def run_baseline(
             starts = list(net(shown, [z.to(device) for z in noise])[..., : shape[0], : shape[1]])
     exemplar = style_image(*run.images.reference)
     shown = fingerprint(exemplar, *starts, *contents, *objective.descriptor.parameters())
-    checkpoint = Checkpoint(
-        out.parent, {"run": config.to_json(run), "code": digest("baselines"), "images": shown}
-    )
-    kept = checkpoint.restore(torch.device("cpu")) or {"images": {}, "rows": []}
+    made_of = {"run": config.to_json(run), "code": digest("baselines"), "images": shown}
+    checkpoint = Checkpoint(out.parent, made_of, device)
+    kept = checkpoint.restore() or {"images": {}, "rows": []}
     images, rows = kept["images"], kept["rows"]
     for done, (name, content, start) in enumerate(zip(names, contents, starts, strict=True), 1):
         if f"{name}/end" in images:

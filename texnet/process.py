@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -26,22 +26,30 @@ names, some time before they kill; a terminal that closes sends the last."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 POLL = 0.2
 
-Handler = Callable[[int, FrameType | None], Any]
+GRACE = 30.0
+"""Seconds for what a process may still do once it is asked to stop because its parent has ended."""
+
+Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
 
-def guarded(title: str, work: Callable[[], object], debug: bool = False) -> int:
+class Stop(BaseException):
+    """A signal asks to stop. No mistake, and so nothing that handles mistakes may catch it."""
+
+
+def guarded(title: str, work: Callable[[], object], debug: bool = False, last: bool = False) -> int:
     """Do ``work``; whatever ends it, say one line about it and return the exit code.
 
     Args:
         title: of the program, at the beginning of that line.
         work: what to do.
         debug: whether to show the traceback of a mistake of the user's, too.
+        last: whether the process ends with it: a second signal changes nothing then.
     """
     end_with(os.environ.get(PARENT))
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that cannot be shown is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with handled(dict.fromkeys(STOPS, _stop)):
+        with handled(dict.fromkeys(STOPS, _stop), after=signal.SIG_IGN if last else None):
             work()
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -49,19 +57,27 @@ def guarded(title: str, work: Callable[[], object], debug: bool = False) -> int:
     except BrokenPipeError:  # whoever read our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Stop as stop:
+        return _told(title, UnfinishedError(f"stopped by {stop}; give the same command again"))
     except Exception as error:
         told = explained(error)
         if debug or told is None:
-            traceback.print_exc()
-        told = told or TexnetError(f"internal error: {error!r}; please report it")
-        print(f"{title}: error: {' '.join(str(told).split())}", file=sys.stderr)
-        return told.code
+            with suppress(OSError):
+                traceback.print_exc()
+        return _told(title, told or TexnetError(f"internal error: {error!r}; please report it"))
     return 0
+
+
+def _told(title: str, error: TexnetError) -> int:
+    """Say what is wrong, where that can be said, and return its code."""
+    with suppress(OSError):  # a log on a full disk
+        print(f"{title}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.code
 
 
 def program(main: Callable[[], object]) -> NoReturn:
     """Run a script's ``main`` and exit as :func:`guarded` says."""
-    raise SystemExit(guarded(Path(sys.argv[0]).stem, main))
+    raise SystemExit(guarded(Path(sys.argv[0]).stem, main, last=True))
 
 
 def explained(error: Exception) -> TexnetError | None:
@@ -83,8 +99,15 @@ def explained(error: Exception) -> TexnetError | None:
 
 
 @contextmanager
-def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Within it, signals have these handlers, but for those that the process was told to ignore."""
+def handled(
+    handlers: Mapping[signal.Signals, Handler], after: Handler | None = None
+) -> Iterator[None]:
+    """Within it, signals have these handlers, but for those that the process was told to ignore.
+
+    Args:
+        handlers: by signal.
+        after: what they have after it; by default what they had before.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers, and signals go to it
         return
@@ -95,12 +118,11 @@ def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if after is None else after)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    name = signal.Signals(number).name
-    raise UnfinishedError(f"stopped by {name}; the same command, given again, does it anew")
+    raise Stop(signal.Signals(number).name)
 
 
 @contextmanager
@@ -123,10 +145,10 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
 
 def this_process() -> str:
     """The value of ``TEXNET_PARENT`` with which other processes end with this one."""
-    return f"{os.getpid()}@{_namespace()}"
+    return f"{os.getpid()}@{namespace()}"
 
 
-def _namespace() -> str:
+def namespace() -> str:
     """In which numbers of processes mean the same; a container may have its own."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -135,7 +157,7 @@ def _namespace() -> str:
 
 
 def end_with(parent: str | None) -> None:
-    """End this process, within a fraction of a second, once process ``parent`` has ended.
+    """Stop this process as SIGTERM does, within a fraction of a second, once ``parent`` has ended.
 
     A job whose Snakemake was killed would go on, and overwrite what the next Snakemake's job makes.
 
@@ -143,8 +165,8 @@ def end_with(parent: str | None) -> None:
         parent: what :func:`this_process` gave there; None or empty where there is nobody to end
             with. Nothing is done in a container that does not see that process.
     """
-    number, _, namespace = (parent or "").partition("@")
-    if not number.isdecimal() or int(number) == os.getpid() or namespace != _namespace():
+    number, _, within = (parent or "").partition("@")
+    if not number.isdecimal() or int(number) == os.getpid() or within != namespace():
         return
     import psutil
 
@@ -164,7 +186,10 @@ def end_with(parent: str | None) -> None:
     def watch() -> None:
         while alive():
             time.sleep(POLL)
-        # At once: no handler, no last write. Every file is whole or absent at any instant.
+        # A training makes its checkpoint, and nothing else is begun. Who starts the same again
+        # waits for it: see checkpoints.alone.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
         os._exit(UnfinishedError.code)
 
     threading.Thread(target=watch, daemon=True, name="end with parent").start()

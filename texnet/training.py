@@ -100,9 +100,9 @@ def train(
     exemplar = style_image(*run.images.reference)
     shown = fingerprint(exemplar, *inputs.sources, *measure.descriptor.parameters())
     made_of = {"run": config.to_json(run), "code": digest("training"), "images": shown}
-    checkpoint = Checkpoint(out.parent, made_of)
+    checkpoint = Checkpoint(out.parent, made_of, device)
     state = {"net": net, "adam": adam, "schedule": schedule}
-    first, rows = resumed(checkpoint, state, device)
+    first, rows = resumed(checkpoint, state)
     copies = objective.diversity_of_copies(run.optimiser.batch)
     update = Update(net, objective, adam, run.acceleration)
     iterations = range(first, run.optimiser.iterations + 1)
@@ -183,14 +183,12 @@ def fingerprint(*tensors: Tensor | None) -> str:
     return total.hexdigest()[:8]
 
 
-def resumed(
-    checkpoint: Checkpoint, state: Mapping[str, Any], device: torch.device
-) -> tuple[int, list[list]]:
+def resumed(checkpoint: Checkpoint, state: Mapping[str, Any]) -> tuple[int, list[list]]:
     """Give the parts of a training their state of the last checkpoint, where there is one.
 
     Returns the next iteration and the history so far.
     """
-    kept = checkpoint.restore(device)
+    kept = checkpoint.restore()
     if kept is None:
         return 1, []
     for name, part in state.items():

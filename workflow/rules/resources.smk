@@ -20,5 +20,5 @@ MEMORY = 16000 if any("lite" not in run.descriptor.name for run in RUNS.values()
 
 
 def memory(wildcards, attempt):
-    """Megabytes of a job that computes; a retry, perhaps of one that had too few, asks for more."""
-    return attempt * MEMORY
+    """Megabytes of a job that computes; a retry, perhaps of one that had too few, asks for twice."""
+    return min(attempt, 2) * MEMORY

@@ -13,7 +13,7 @@ rule parts:
     params:
         parts=json.dumps(EXPERIMENT.texture_parts(), indent=2),
     shell:
-        "printf '%s\\n' {params.parts:q} > {output} 2> {log}"
+        "(printf '%s\\n' {params.parts:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
 
 use rule parts as sweep_settings with:

@@ -15,7 +15,7 @@ rule configure:
     params:
         run=lambda wildcards: json.dumps(schema.to_json(RUNS[wildcards.run]), indent=2),
     shell:
-        "printf '%s\\n' {params.run:q} > {output} 2> {log}"
+        "(printf '%s\\n' {params.run:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
 
 # Where jobs find results. Snakemake itself puts the folder of their copies before what rules name.
