@@ -182,6 +182,51 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     assert sha256(whole) == sha256(broken)
 
 
+def test_a_checkpoint_that_was_taken_up_is_not_replaced_by_a_damaged_one(tmp_path):
+    """Damaged, fallen back from, saved again: what is kept then is whole, and twice there."""
+    checkpoint = checkpoints.Checkpoint(tmp_path, {"run": 1}, CPU)
+    for iteration in (1, 2):
+        checkpoint.save({"iteration": iteration})
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-9])
+    assert checkpoint.restore() == {"iteration": 1}
+    checkpoint.save({"iteration": 3})
+    assert checkpoint.restore() == {"iteration": 3}
+    checkpoint.path.unlink()
+    assert checkpoint.restore() == {"iteration": 1}
+    checkpoint.save({"iteration": 4})
+    checkpoint.path.replace(checkpoint.new)  # killed before it was put in its place
+    assert checkpoint.restore() == {"iteration": 4}
+
+
+@pytest.mark.parametrize("other", ["torch", "processor", "device"])
+def test_another_machine_is_named(tmp_path, monkeypatch, caplog, other):
+    checkpoint = checkpoints.Checkpoint(tmp_path, {"run": 1}, CPU)
+    checkpoint.save({"iteration": 1})
+    assert checkpoint.restore() and not caplog.text
+    here = checkpoints.made_by(CPU)
+    monkeypatch.setattr(checkpoints, "made_by", lambda device: here | {other: "another"})
+    assert checkpoint.restore() == {"iteration": 1}
+    assert (
+        f"was made with another {other} ({here[other]!r}, here 'another'): goes on" in caplog.text
+    )
+
+
+def test_checkpoints_in_a_folder_of_their_own(tmp_path, monkeypatch):
+    """As in a pod, whose results go with it."""
+    monkeypatch.setenv("TEXNET_CHECKPOINTS", str(tmp_path / "volume"))
+    for lr in (1e-3, 2e-3):
+        with pytest.raises(Stopped):
+            train(run(optimiser={"lr": lr}), tmp_path / "pod" / "m.safetensors", CPU, stop_at(5))
+    assert not (tmp_path / "pod").exists() or not list((tmp_path / "pod").iterdir())
+    seen = []
+    out = tmp_path / "other pod" / "m.safetensors"
+    train(run(optimiser={"lr": 1e-3}), out, CPU, lambda step: seen.append(step.iteration))
+    assert seen[0] == 5
+    assert len(list((tmp_path / "volume").iterdir())) == 2  # the other's two
+    with checkpoints.alone(tmp_path / "pod"):
+        assert (tmp_path / "volume" / ".pod.lock").exists()
+
+
 def test_stops_when_asked_and_goes_on_to_the_same_weights(tmp_path, caplog):
     """After any iteration, not only where a checkpoint is due."""
     r = run()
@@ -274,8 +319,8 @@ def test_nan_stops_names_term_and_iteration_and_keeps_the_checkpoint(tmp_path, m
         train(r, out, CPU)
     assert not out.exists()
     (path,) = tmp_path.glob("checkpoint-????????????????")
-    made_of = json.loads(path.read_bytes().partition(b"\n")[0])["made_of"]
-    kept = checkpoints.Checkpoint(tmp_path, made_of).restore(CPU)
+    made_of = json.loads(path.read_bytes().split(b"\n")[1])["made_of"]
+    kept = checkpoints.Checkpoint(tmp_path, made_of, CPU).restore()
     assert kept["iteration"] == 4
     assert all(v.isfinite().all() for v in kept["net"].values())
 

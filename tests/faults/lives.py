@@ -87,6 +87,14 @@ def fresh(workshop):
     return folder / "out"
 
 
+def until(ready, seconds=60):
+    """Wait for something that must come."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.005)
+
+
 def progress(log):
     """The last iteration that a training told of."""
     text = log.read_text() if log.exists() else ""

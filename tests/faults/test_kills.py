@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from conftest import BIN, ROOT, TINY, copy_of_project
-from lives import COMMANDS, EVERY, RUN, contents, fresh, gone_on_after, progress
+from lives import COMMANDS, EVERY, RUN, contents, fresh, gone_on_after, progress, until
 from victims import Nursery
 
 from texnet import checkpoints
@@ -106,14 +107,13 @@ def test_stopped_by_a_signal(workshop, undisturbed, run, number, group):
     """After the iteration it makes a checkpoint, and says so; with and without loaders."""
     folder, nursery = workshop
     out = fresh(workshop)
-    pid = nursery.start("train", f"{run}.json", "out/model.safetensors")
-    while progress(folder / "log") < 10:
-        time.sleep(0.005)
+    pid = nursery.start("train", f"{run}.json", "out/model.safetensors", pause=0.05)
+    until(lambda: progress(folder / "log") >= 10)
     if group:
         os.killpg(pid, number)
     else:
         nursery.kill(number)
-    if number == signal.SIGTERM:  # and once more, perhaps while it writes
+    if number == signal.SIGTERM:  # and once more
         nursery.kill(number)
     assert nursery.end() == 75
     line = (folder / "log").read_text().splitlines()[-1]
@@ -125,18 +125,55 @@ def test_stopped_by_a_signal(workshop, undisturbed, run, number, group):
         assert contents(out) == undisturbed["train"][0]
 
 
-@pytest.mark.parametrize("number", SIGNALS[:3], ids=lambda number: number.name)
-def test_an_optimisation_stops_at_once(workshop, undisturbed, number):
+@pytest.mark.parametrize("at", [4, 7, 9])
+def test_stopped_while_it_saves(workshop, undisturbed, at):
+    """In the midst of its first checkpoints: that one is finished, and the next is the last."""
     folder, nursery = workshop
     out = fresh(workshop)
-    nursery.start(*COMMANDS["optimize"])
-    while not list(out.glob("checkpoint-*")):
-        time.sleep(0.002)
-    nursery.kill(number)
-    if nursery.end() == 75:  # not when it had just ended
-        assert f"stopped by {number.name}; the same command" in (folder / "log").read_text()
-        assert nursery.run(*COMMANDS["optimize"]) == 0
+    assert nursery.run(*COMMANDS["train"], die_at=at, signal=signal.SIGTERM) == 75
+    assert "stopped by SIGTERM after iteration" in (folder / "log").read_text()
+    assert nursery.run(*COMMANDS["train"]) == 0
+    assert gone_on_after(folder / "log") > 0
+    assert contents(out) == undisturbed["train"][0]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_an_optimisation_stops_at_once(workshop, undisturbed, number):
+    """It keeps the images that it had finished."""
+    folder, nursery = workshop
+    out = fresh(workshop)
+    code = nursery.run(*COMMANDS["optimize"], die_at=9, signal=number)
+    assert code == (130 if number == signal.SIGINT else 75)
+    if number != signal.SIGINT:
+        assert f"stopped by {number.name}; give the same" in (folder / "log").read_text()
+    assert nursery.run(*COMMANDS["optimize"]) == 0
     assert contents(out) == undisturbed["optimize"][0]
+
+
+def test_a_stop_is_never_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    """It comes while a checkpoint, an image or weights are read, each of which may be bad."""
+    from texnet import data, descriptors, process
+
+    cpu = torch.device("cpu")
+    checkpoint = checkpoints.Checkpoint(tmp_path, {"run": 1}, cpu)
+    checkpoint.save({"iteration": 1})
+    photo, weights = tmp_path / "photo.png", tmp_path / "weights.pth"
+    data.write_image(photo, torch.rand(3, 8, 8))
+    torch.save({"conv1_1.weight": torch.rand(64, 3, 3, 3)}, weights)
+
+    def stopping(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal was not obeyed")
+
+    monkeypatch.setattr(torch, "load", stopping)
+    monkeypatch.setattr(data.Image, "open", stopping)
+    for read in (
+        checkpoint.restore,
+        lambda: data.read_image(photo),
+        lambda: descriptors.load("vgg19", {"relu1_1"}, weights=weights),
+    ):
+        assert process.guarded("test", read) == UnfinishedError.code
+    assert checkpoint.path.exists()
 
 
 def test_two_of_one_training(workshop, undisturbed):
@@ -144,9 +181,8 @@ def test_two_of_one_training(workshop, undisturbed):
     folder, nursery = workshop
     out, other = fresh(workshop), Nursery(folder)
     assert other.run("schema", "-o", "schema.json") == 0  # it has loaded everything
-    nursery.start(*COMMANDS["train"])
-    while progress(folder / "log") < 5:
-        time.sleep(0.005)
+    nursery.start(*COMMANDS["train"], pause=0.05)
+    until(lambda: progress(folder / "log") >= 5)
     other.start(*COMMANDS["train"], log="other")
     assert nursery.end() == 0 and other.end() == 0
     other.close()
@@ -179,31 +215,40 @@ OWNER = """
 import os, subprocess, sys
 from texnet import process
 os.environ[process.PARENT] = process.this_process()
-command = f"exec {sys.executable} -m texnet train train.json out/model.safetensors"
+command = f"exec {sys.executable} -m texnet train slow.json slow/model.safetensors"
 subprocess.run(["bash", "-c", command])
 """
 
 
-def test_it_ends_with_the_process_that_it_works_for(workshop):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=["kill", "hangup"])
+def test_it_ends_with_the_process_that_it_works_for(workshop, number):
+    """With a checkpoint, though an iteration takes longer than to see that the other is gone."""
     folder, _ = workshop
-    fresh(workshop)
-    (folder / "train.json").write_text(json.dumps(RUN | {"optimiser": {"iterations": 100_000}}))
+    shutil.rmtree(folder / "slow", ignore_errors=True)
+    slow = RUN | {"generator": RUN["generator"] | {"width": 32, "blocks": 5}}
+    slow["images"] = RUN["images"] | {"size": 160}
+    slow |= {"checkpoint_every": 1000, "heldout_every": 1000}
+    slow["optimiser"] = {"iterations": 1000, "batch": 8}
+    (folder / "slow.json").write_text(json.dumps(slow))
     with (folder / "log").open("wb") as log:
         owner = subprocess.Popen(
-            [sys.executable, "-c", OWNER], cwd=folder, stderr=log,
+            [sys.executable, "-c", OWNER], cwd=folder, stderr=log, start_new_session=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-    while "/100000" not in (folder / "log").read_text() and not list(
-        (folder / "out").glob("checkpoint-*")
-    ):
-        assert owner.poll() is None, (folder / "log").read_text()
-        time.sleep(0.05)
+    started = time.monotonic()
+    until(lambda: (folder / "slow/.texnet.lock").exists())
     (child,) = psutil.Process(owner.pid).children(recursive=True)
-    owner.kill()
+    time.sleep(1 + 0.5 * (time.monotonic() - started))  # it is in one of its first iterations
+    if number == signal.SIGKILL:
+        owner.kill()  # it alone
+    else:
+        os.killpg(owner.pid, number)  # a terminal closes: all of them
     owner.wait()
-    psutil.wait_procs([child], timeout=3)
+    psutil.wait_procs([child], timeout=30)
     assert not child.is_running()
-    (folder / "train.json").write_text(json.dumps(RUN))
+    assert re.search(r"stopped by SIG\w+ after iteration \d+ of 1000", (folder / "log").read_text())
+    assert len(list((folder / "slow").glob("checkpoint-*"))) == 1
+    assert not (folder / "slow/.texnet.lock").exists()
 
 
 MODEL = Path("results/stylenet_in_seed0/model.safetensors")
@@ -231,10 +276,8 @@ class Workflow:
         assert process.returncode == code, shown
         return shown
 
-    def until_it_trains(self, process):
-        while not list((self.folder / MODEL.parent).glob("checkpoint-*")):
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.05)
+    def until_it_trains(self):
+        until(lambda: list((self.folder / MODEL.parent).glob("checkpoint-*")))
 
     def trainers(self):
         found = psutil.process_iter(["cwd", "cmdline"])
@@ -247,11 +290,11 @@ class Workflow:
 def killed_main(workflow, instant):
     """Snakemake is killed while it trains, and started again as its message says."""
     with workflow.start() as first:
-        workflow.until_it_trains(first)
+        workflow.until_it_trains()
         time.sleep(instant)
         first.kill()
+    until(lambda: workflow.trainers() == [])  # with a checkpoint
     workflow.run("--unlock")
-    assert workflow.trainers() == []
     workflow.run()
     assert "going on after" in (workflow.folder / "logs/train/stylenet_in_seed0.log").read_text()
 
@@ -277,8 +320,7 @@ def test_two_people_in_one_folder(tmp_path):
     """The second is told what to do; so is who starts again after a kill."""
     workflow = Workflow(tmp_path / "shared")
     with workflow.start() as first:
-        while not list((workflow.folder / ".snakemake/locks").glob("*")):
-            time.sleep(0.02)
+        until(lambda: list((workflow.folder / ".snakemake/locks").glob("*")))
         refused = workflow.run(code=1)
         first.kill()
     assert "Directory cannot be locked" in refused and "--unlock" in refused

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 
@@ -27,8 +28,9 @@ class Nursery:
     def start(self, *arguments, log="log", **how) -> int:
         """Number of a process that runs ``texnet`` with its output in a file.
 
-        ``die_at``: the number of the change to the file system before which it kills itself;
-        ``fill``: the file before whose writing it fills the disk.
+        ``die_at``: the number of the change to the file system before which it kills itself, or
+        sends itself ``signal``; ``fill``: the file before whose writing it fills the disk;
+        ``pause``: seconds that each iteration takes longer.
         """
         self.settle()
         if not how.pop("keep", False):
@@ -72,8 +74,8 @@ class Nursery:
         self.process.stdout.close()
 
 
-def dying(at: int) -> None:
-    """Kill this process before its ``at``-th change to the file system; say how many there were."""
+def dying(at: int, number: int) -> None:
+    """Signal this process before its ``at``-th change to the file system; say how many it made."""
     import tempfile
 
     count = 0
@@ -84,7 +86,7 @@ def dying(at: int) -> None:
             nonlocal count
             count += 1
             if count == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
             return function(*arguments, **options)
 
         return call
@@ -92,6 +94,19 @@ def dying(at: int) -> None:
     for name in ("fsync", "replace", "unlink", "mkdir", "chmod"):
         setattr(os, name, counted(getattr(os, name)))
     tempfile.NamedTemporaryFile = counted(tempfile.NamedTemporaryFile)
+
+
+def slow(seconds: float) -> None:
+    """Each progress that is shown takes some time."""
+    from texnet import progress
+
+    original = progress.Progress.__call__
+
+    def shown(self, done, loss):
+        original(self, done, loss)
+        time.sleep(seconds)
+
+    progress.Progress.__call__ = shown
 
 
 def filling(name: str) -> None:
@@ -132,12 +147,15 @@ def main() -> None:
             os.dup2(descriptor, 2)
             os.setsid()
             if "die_at" in how:
-                dying(how["die_at"])
+                dying(how["die_at"], how.get("signal", signal.SIGKILL))
+            if "pause" in how:
+                slow(how["pause"])
             if "fill" in how:
                 filling(how["fill"])
             code = 1
             try:
-                code = __main__.main(arguments)
+                sys.argv = ["texnet", *arguments]
+                code = __main__.main()
             finally:
                 atexit._run_exitfuncs()
                 sys.stdout.flush()

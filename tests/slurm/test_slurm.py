@@ -1,6 +1,6 @@
 """The workflow on a real Slurm, undisturbed and through faults, to the same files.
 
-The faults strike six runs at once, each in a project of its own. All runs make one training long
+The faults strike seven runs at once, each in a project of its own. All runs make one training long
 enough to be struck; what it must end in comes from the command line, without Slurm or Snakemake.
 """
 
@@ -65,7 +65,10 @@ class Run:
         return self
 
     def finish(self, wanted=0):
-        code = self.process.wait(400)
+        try:
+            code = self.process.wait(400)
+        finally:
+            self.process.kill()  # where it hangs
         assert code == wanted, self.log.read_text()[-3000:]
         return self
 
@@ -97,6 +100,13 @@ class Run:
 
 def cancelled(run):
     run.start().until_it_trains().cluster.command("scancel", run.struck)
+    return run.finish()
+
+
+def warned(run):
+    """As by sbatch --signal=B:USR1, some time before its end: the batch shell alone is told."""
+    run.start().until_it_trains()
+    run.cluster.command("scancel", "--signal=USR1", "--batch", run.struck)
     return run.finish()
 
 
@@ -152,6 +162,7 @@ def faults(cluster, tmp_path_factory):
     # Where no checkpoint is due, the one that is gone on with was made when the job was to stop.
     options = {
         cancelled: (AT_GPU1, 10_000),
+        warned: (("--set-resources", "train:slurm_extra='--nodelist=gpu2'"), 10_000),
         over_its_time: ((*AT_GPU1, "train:runtime=1"), 10_000),
         over_its_memory: ((*AT_GPU1, "train:mem_mb=attempt*250"), 50),
         node_down: (("--set-resources", "train:slurm_extra='--nodelist=gpu2'"), 50),
@@ -222,6 +233,7 @@ def undisturbed(tmp_path_factory):
     ("fault", "states", "resumed"),
     [
         (cancelled, ["CANCELLED", "COMPLETED"], True),
+        (warned, ["FAILED", "COMPLETED"], True),
         (over_its_time, ["TIMEOUT", "COMPLETED"], True),
         (over_its_memory, ["FAILED", "COMPLETED"], False),
         (node_down, ["COMPLETED"], True),
