@@ -60,14 +60,14 @@ MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 NodeName=cpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={cpu1} CPUs=4 RealMemory=16000
-NodeName=gpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu1} CPUs=8 RealMemory=16000 Gres=gpu:4
+NodeName=gpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu1} CPUs=8 RealMemory=24000 Gres=gpu:6
 NodeName=gpu2 NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu2} CPUs=4 RealMemory=16000 Gres=gpu:1
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 GPUS = """
 AutoDetect=off
-NodeName=gpu1 Name=gpu File={folder}/gpu[0-3]
-NodeName=gpu2 Name=gpu File={folder}/gpu4
+NodeName=gpu1 Name=gpu File={folder}/gpu[0-5]
+NodeName=gpu2 Name=gpu File={folder}/gpu6
 """
 
 
@@ -92,7 +92,7 @@ class Cluster(contextlib.AbstractContextManager):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
         (folder / "state").mkdir(mode=0o700)
-        for number in range(5):  # slurmd wants a character device
+        for number in range(7):  # slurmd wants a character device
             (folder / f"gpu{number}").symlink_to("/dev/null")
         ports = dict(zip(("controller", *NODES, "first"), _free_ports(5), strict=True))
         host = socket.gethostname().partition(".")[0]

@@ -162,7 +162,7 @@ def faults(cluster, tmp_path_factory):
     # Where no checkpoint is due, the one that is gone on with was made when the job was to stop.
     options = {
         cancelled: (AT_GPU1, 10_000),
-        warned: (("--set-resources", "train:slurm_extra='--nodelist=gpu2'"), 10_000),
+        warned: (AT_GPU1, 10_000),
         over_its_time: ((*AT_GPU1, "train:runtime=1"), 10_000),
         over_its_memory: ((*AT_GPU1, "train:mem_mb=attempt*250"), 50),
         node_down: (("--set-resources", "train:slurm_extra='--nodelist=gpu2'"), 50),
