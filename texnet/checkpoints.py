@@ -103,9 +103,11 @@ class Checkpoint:
                 )
             return state
         for path, error in damaged[:1]:
+            others = ", ".join(str(other) for other, _ in damaged[1:])
+            also = f" (so is {others})" if others else ""
             raise DataError(
-                f"{path}: damaged checkpoint ({error or type(error).__name__}); "
-                "delete it to start afresh"
+                f"{path}: damaged checkpoint ({error or type(error).__name__}){also}; "
+                f"delete {'them' if others else 'it'} to start afresh"
             ) from error
         return None
 

@@ -48,8 +48,15 @@ def guarded(title: str, work: Callable[[], object], debug: bool = False, last: b
     end_with(os.environ.get(PARENT))
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that cannot be shown is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
+    seen: list[str] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        seen.append(signal.Signals(number).name)
+        raise Stop
+
+    stops = dict.fromkeys((*STOPS, signal.SIGINT), stop)
     try:
-        with handled(dict.fromkeys(STOPS, _stop), after=signal.SIG_IGN if last else None):
+        with handled(stops, after=signal.SIG_IGN if last else None):
             work()
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -57,9 +64,10 @@ def guarded(title: str, work: Callable[[], object], debug: bool = False, last: b
     except BrokenPipeError:  # whoever read our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Stop as stop:
-        return _told(title, UnfinishedError(f"stopped by {stop}; give the same command again"))
-    except Exception as error:
+    except (Stop, Exception) as error:
+        if seen:  # in the midst of an import it comes out as anything
+            told = UnfinishedError(f"stopped by {seen[0]}; give the same command again")
+            return _told(title, told)
         told = explained(error)
         if debug or told is None:
             with suppress(OSError):
@@ -80,7 +88,7 @@ def program(main: Callable[[], object]) -> NoReturn:
     raise SystemExit(guarded(Path(sys.argv[0]).stem, main, last=True))
 
 
-def explained(error: Exception) -> TexnetError | None:
+def explained(error: BaseException) -> TexnetError | None:
     """What to tell the user about an error; None where the program is at fault."""
     if isinstance(error, TexnetError):
         return error
@@ -119,10 +127,6 @@ def handled(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if after is None else after)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stop(signal.Signals(number).name)
 
 
 @contextmanager
