@@ -1,5 +1,6 @@
 """Killed at any instant, stopped by any signal, started twice: the same bytes in the end."""
 
+import itertools
 import json
 import os
 import random
@@ -62,10 +63,11 @@ def test_killed_at_random_instants(workshop, undisturbed, name, seed):
 def test_a_hundred_trainings_killed_at_random_instants(workshop, undisturbed, record_property):
     """Each is killed at least once; most are in the midst of training."""
     kills, lives = 0, 0
-    while lives < 100:
-        more = killed_and_resumed(workshop, undisturbed, "train", 1000 + kills + 7919 * lives)
-        kills += more
-        lives += bool(more)
+    for seed in itertools.count(1000):
+        more = killed_and_resumed(workshop, undisturbed, "train", seed)
+        kills, lives = kills + more, lives + bool(more)
+        if lives == 100:
+            break
     record_property("kills", kills)
     print(f"{lives} trainings, {kills} kills")
 
