@@ -248,14 +248,15 @@ def test_braces_in_a_path_are_named(snakemake, tmp_path):
 
 def test_shell_words_as_wildcards(snakemake, clone):
     """No rule takes them: every wildcard is one of the configuration's names."""
-    targets = [  # it names the first that it cannot make
+    targets = [  # it names one that it cannot make, whichever comes first
         f"{folder}/$(touch PWNED){rest}"
         for folder, rest in (("results", "/model.safetensors"), ("results", "/run.json"),
                              ("results/scores", ".csv"), ("results/sweep", ".csv"),
                              ("resources", ".sha256"), ("figures", ".pdf"))
     ] + ["results/stylenet_in_seed0; touch PWNED/run.json", "results/a\nb/run.json"]  # fmt: skip
     code, told, _ = snakemake("--cores", 1, *targets, "--nolock", "--configfile", TINY)
-    assert code == 1 and "No rule to produce" in told and "touch PWNED" in told
+    assert code == 1 and "No rule to produce" in told
+    assert any(f"No rule to produce {target} (" in told for target in targets)
     assert not list(clone.rglob("PWNED"))
 
 
