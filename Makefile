@@ -24,7 +24,7 @@ test: $(VENV)/installed
 test-slurm: $(VENV)/installed
 	python -m pytest tests/slurm -m slurm
 
-# With the long ones: a hundred kills of a training, a hundred of Snakemake, full disks.
+# With the long ones: a hundred trainings killed, Snakemake killed twenty times.
 test-faults: $(VENV)/installed
 	python -m pytest tests/faults tests/test_kubernetes.py -m 'long or not long'
 
