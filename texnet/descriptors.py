@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from texnet import config
+from texnet import config, kernels
 from texnet.artifacts import read_tensors, sha256
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.registry import MANIFEST, entries_of, read_manifest, read_registry, verified
@@ -116,7 +116,7 @@ class Descriptor(nn.Module):
         for name, convolution in self.convolutions.items():
             if name.endswith("_1") and name != "1_1":
                 x = pool(x, 2, ceil_mode=True)
-            x = F.relu(convolution(x))
+            x = F.relu_(convolution(x))
             if f"relu{name}" in self.layers:
                 features[f"relu{name}"] = x
         return features
@@ -130,8 +130,7 @@ def gram(features: Tensor) -> Tensor:
 
     Paper section 2; normalised as the authors do (``input[1]:nElement()``, src/texture_loss.lua).
     """
-    f = features.flatten(2)
-    return f @ f.mT / f[0].numel()
+    return kernels.Gram.apply(features)
 
 
 def load(

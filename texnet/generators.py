@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from texnet import config
 from texnet.errors import UsageError
 from texnet.fields import Norm, PlainNorm
-from texnet.layers import EPS, CrossChannelNorm, normalisation
+from texnet.layers import (
+    CrossChannelNorm,
+    DoublingConv,
+    InstanceNorm,
+    ReplicationPad,
+    normalisation,
+)
 from texnet.texturenets import TextureNetV1, TextureNetV2
 
 __all__ = ["Network", "SkipNet", "StyleNet", "TextureNetV1", "TextureNetV2", "build", "initialise"]
@@ -31,11 +37,11 @@ class Residual(nn.Module):
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.ReplicationPad2d(1),
+            ReplicationPad(1),
             nn.Conv2d(channels, channels, 3),
             normalisation(norm, channels),
-            nn.ReLU(),
-            nn.ReplicationPad2d(1),
+            nn.ReLU(inplace=True),
+            ReplicationPad(1),
             nn.Conv2d(channels, channels, 3),
             normalisation(norm, channels),
         )
@@ -81,7 +87,7 @@ class StyleNet(nn.Module):
     ) -> None:
         super().__init__()
         first: dict[str, nn.Module] = {
-            "instance_first": nn.InstanceNorm2d(3, eps=EPS, affine=True),
+            "instance_first": InstanceNorm(3),
             "lrn_first": CrossChannelNorm(),
         }
         if norm not in ("instance", "batch", "none", *first):
@@ -94,21 +100,19 @@ class StyleNet(nn.Module):
 
         def convolution(before: int, after: int, side: int, stride: int = 1) -> list[nn.Module]:
             return [
-                nn.ReplicationPad2d(side // 2),
+                ReplicationPad(side // 2),
                 nn.Conv2d(before, after, side, stride),
                 normalisation(norm, after),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
 
         def doubling(before: int, after: int) -> list[nn.Module]:
-            if upsampling == "bilinear":
-                larger = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-                return [larger, *convolution(before, after, 3)]
-            return [
-                nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1),
-                normalisation(norm, after),
-                nn.ReLU(),
-            ]
+            larger: nn.Module = DoublingConv(before, after)
+            if upsampling == "transposed":
+                larger = nn.ConvTranspose2d(
+                    before, after, 3, stride=2, padding=1, output_padding=1
+                )
+            return [larger, normalisation(norm, after), nn.ReLU(inplace=True)]
 
         self.body = nn.Sequential(
             *convolution(3 + noise_channels, width, 9),
@@ -117,7 +121,7 @@ class StyleNet(nn.Module):
             *(Residual(4 * width, norm) for _ in range(blocks)),
             *doubling(4 * width, 2 * width),
             *doubling(2 * width, width),
-            nn.ReplicationPad2d(1),
+            ReplicationPad(1),
             nn.Conv2d(width, 3, 3),
         )
 
@@ -167,10 +171,10 @@ class SkipNet(nn.Module):
 
         def convolution(before: int, after: int, side: int, stride: int = 1) -> list[nn.Module]:
             return [
-                nn.ReplicationPad2d(side // 2),
+                ReplicationPad(side // 2),
                 nn.Conv2d(before, after, side, stride),
                 normalisation(norm, after),
-                nn.LeakyReLU(0.01),
+                nn.LeakyReLU(0.01, inplace=True),
             ]
 
         self.down, self.skips, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from texnet import kernels
 from texnet.fields import Norm
 
 EPS = 1e-5  # authors' InstanceNormalization.lua and Torch7's SpatialBatchNormalization
@@ -25,6 +27,51 @@ class CrossChannelNorm(nn.Module):
         return images / (1 + 1e-4 * energy) ** 0.75
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Eq. 12 with a learnt scale and bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=EPS, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return kernels.InstanceNorm.apply(x, self.weight, self.bias, self.eps)
+
+
+class ReplicationPad(nn.Module):
+    """Padding by the pixels of the edge, ``side`` times."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.side and x.device.type == "cpu":
+            return kernels.ReplicationPad.apply(x, self.side)
+        return F.pad(x, (self.side,) * 4, mode="replicate")
+
+    def extra_repr(self) -> str:
+        return str(self.side)
+
+
+class DoublingConv(nn.Conv2d):
+    """Bilinear doubling, replication padding and a 3x3 convolution, computed at the small size.
+
+    Doubling is linear: with the convolution it makes one with four times the channels, whose
+    padding is that of the doubled map. The doubled map, four times the size, is never made.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(before, after, 3)
+        self.pad = ReplicationPad(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = kernels.doubled_kernel(self.weight)
+        made = F.conv2d(self.pad(x), kernel, self.bias.repeat_interleave(4))
+        return F.pixel_shuffle(made, 2)
+
+
 def normalisation(norm: Norm, channels: int) -> nn.Module:
     """The layer that follows a convolution: IN (eq. 12), BN (eq. 13) or nothing.
 
@@ -32,7 +79,7 @@ def normalisation(norm: Norm, channels: int) -> nn.Module:
     running statistics once in evaluation mode.
     """
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, eps=EPS, affine=True)
+        return InstanceNorm(channels)
     if norm == "none":
         return nn.Identity()
     return nn.BatchNorm2d(channels, eps=EPS, momentum=0.1)

@@ -1,0 +1,150 @@
+"""What a training step on the CPU spends its time on, computed in fewer passes over memory.
+
+Each is an ordinary function of tensors with a derivative of its own; what they compute is what
+PyTorch's operations compute (tests hold them against those in float64), but for rounding. Maps are
+(B, C, H, W) in PyTorch's ``channels_last`` layout, in which oneDNN's convolutions need no copies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LAST = torch.channels_last
+POSITIONS = 2**14
+"""Of a map, whose sums PyTorch takes one after the other in float32; more are taken in parts."""
+
+Context = Any  # torch's own type of an autograd function's context
+
+
+class Gram(torch.autograd.Function):
+    """F F^T / (C H W) of maps: (B, C, C). Its derivative is symmetric: one product, not two."""
+
+    @staticmethod
+    def forward(context: Context, maps: Tensor) -> Tensor:
+        context.save_for_backward(maps)
+        rows = _rows(maps)
+        return rows.mT @ rows / maps[0].numel()
+
+    @staticmethod
+    def backward(context: Context, gradient: Tensor) -> Tensor:
+        (maps,) = context.saved_tensors
+        count, channels, height, width = maps.shape
+        both = (gradient + gradient.mT) / maps[0].numel()
+        found = _rows(maps) @ both
+        return found.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Maps as matrices (B, H W, C), without a copy where the layout is channels_last."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class InstanceNorm(torch.autograd.Function):
+    """Instance normalisation (eq. 12) with scale and bias (C,), image by image.
+
+    PyTorch's own first copies to another layout and back, and with a batch of one image its
+    derivative is wrong where the gradient comes in channels_last (2.13).
+    """
+
+    @staticmethod
+    def forward(context: Context, maps: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
+        maps = maps.contiguous(memory_format=LAST)
+        means, deviations = [], []
+        made = torch.empty_like(maps)
+        for image, out in zip(maps.split(1), made.split(1), strict=True):
+            mean, variance = statistics(image)
+            mean, inverse = mean.to(scale.dtype), (variance + eps).rsqrt().to(scale.dtype)
+            if maps.dtype == scale.dtype:
+                factor = (scale * inverse).view(1, -1, 1, 1)
+                shift = bias.view(1, -1, 1, 1) - mean.view(1, -1, 1, 1) * factor
+                torch.addcmul(shift, image, factor, out=out)
+            else:  # bfloat16: this kernel rounds once, at the end
+                given = (scale, bias, mean, variance.to(scale.dtype))
+                out.copy_(torch.native_batch_norm(image, *given, False, 0.0, eps)[0])
+            means.append(mean)
+            deviations.append(inverse)
+        context.save_for_backward(maps, scale, torch.stack(means), torch.stack(deviations))
+        context.eps = eps
+        return made
+
+    @staticmethod
+    def backward(context: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        maps, scale, means, deviations = context.saved_tensors
+        gradient = gradient.contiguous(memory_format=LAST)
+        made, of_scale, of_bias = torch.empty_like(maps), 0.0, 0.0
+        for image, back, mean, deviation, out in zip(
+            maps.split(1), gradient.split(1), means, deviations, made.split(1), strict=True
+        ):
+            found, for_scale, for_bias = torch.ops.aten.native_batch_norm_backward(
+                back, image, scale, None, None, mean, deviation, True, context.eps, [True] * 3
+            )
+            out.copy_(found)
+            of_scale, of_bias = of_scale + for_scale, of_bias + for_bias
+        return made, of_scale, of_bias, None
+
+
+def statistics(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of each channel of one image's maps (1, C, H, W): (C,) each.
+
+    Of large maps those of parts are merged in float64: the sums of PyTorch's kernel lose four
+    digits over a million positions.
+    """
+    rows = max(1, POSITIONS // image.shape[3])
+    parts = image.split(rows, dim=2)
+    found = [torch.ops.aten.batch_norm_update_stats(part, None, None, 0.0) for part in parts]
+    if len(parts) == 1:
+        return found[0]
+    shares = torch.tensor([part.shape[2] / image.shape[2] for part in parts], dtype=torch.float64)
+    means, variances = (torch.stack(each).double() for each in zip(*found, strict=True))
+    mean = shares @ means
+    return mean, shares @ (variances + (means - mean).square())
+
+
+class ReplicationPad(torch.autograd.Function):
+    """``F.pad(maps, (side,) * 4, "replicate")``; the derivative's own kernel is slow."""
+
+    @staticmethod
+    def forward(context: Context, maps: Tensor, side: int) -> Tensor:
+        context.side = side
+        return F.pad(maps, (side,) * 4, mode="replicate")
+
+    @staticmethod
+    def backward(context: Context, gradient: Tensor) -> tuple[Tensor, None]:
+        side = context.side
+        inner = slice(side, -side)
+        made = gradient[:, :, inner, inner].contiguous(memory_format=LAST)
+        for edge, at in ((gradient[:, :, :side], 0), (gradient[:, :, -side:], -1)):
+            line = edge.sum(2)  # (B, C, W + 2 side), with the corners
+            made[:, :, at] += line[..., inner]
+            made[:, :, at, 0] += line[..., :side].sum(2)
+            made[:, :, at, -1] += line[..., -side:].sum(2)
+        made[..., 0] += gradient[:, :, inner, :side].sum(3)
+        made[..., -1] += gradient[:, :, inner, -side:].sum(3)
+        return made, None
+
+
+# Of bilinear doubling (weights 1/4 and 3/4) and three taps at the doubled size, [phase, tap of the
+# small map, tap of the doubled map]: pixels 2i and 2i + 1 see the small map's i - 1, i and i + 1.
+_DOUBLED = [
+    [[0.75, 0.25, 0], [0.25, 0.75, 0.75], [0, 0, 0.25]],
+    [[0.25, 0, 0], [0.75, 0.75, 0.25], [0, 0.25, 0.75]],
+]
+
+
+def doubled_kernel(kernel: Tensor) -> Tensor:
+    """The 3x3 kernel (4 C', C, 3, 3) of a small map that bilinear doubling and ``kernel`` make.
+
+    Its output has the four pixels of each doubled one as channels, as ``F.pixel_shuffle`` wants
+    them.
+
+    Args:
+        kernel: (C', C, 3, 3), of a convolution at the doubled size.
+    """
+    taps = kernel.new_tensor(_DOUBLED)
+    with torch.autocast(kernel.device.type, enabled=False):  # made of weights, exact as those
+        made = torch.einsum("psk,qtl,ockl->opqcst", taps, taps, kernel)
+    return made.flatten(0, 2)
