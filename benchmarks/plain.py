@@ -55,7 +55,11 @@ class StyleNet(nn.Module):
     """The authors' johnson.lua."""
 
     def __init__(
-        self, norm: str = "instance", width: int = 32, blocks: int = 5, upsampling: str = "transposed"
+        self,
+        norm: str = "instance",
+        width: int = 32,
+        blocks: int = 5,
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from texnet import __main__ as cli
-from texnet import apply, config, data, generators, runtime, training
+from texnet import apply, config, data, generators, runtime, strips, training
 from texnet.errors import UsageError
 from texnet.inputs import NoiseStream
 from texnet.memory import GIB
@@ -182,17 +182,61 @@ def megapixels(monkeypatch):
     monkeypatch.setattr(apply, "LARGE", 10_000)
     monkeypatch.setattr(apply, "available_memory", lambda device: GIB)
     monkeypatch.setattr(apply, "bytes_per_pixel", lambda net, device: 65536.0)
+    monkeypatch.setattr(strips, "memory", lambda net: (65536.0, 0))
 
 
-def test_images_that_do_not_fit_into_memory(capsys, megapixels):
+@pytest.mark.parametrize("model", ["plain", "skip"])
+def test_images_that_do_not_fit_into_memory(capsys, megapixels, model):
     # 2^30 / 2^16 = 16,384 pixels fill the memory, 14,745 are 9/10 of it: 171 x 85.
     file = picture("in/b.png", 256, 128)
     picture("in/a.png", 64, 64)
     says = "b.png: 256x128 pixels need 2.0 GiB of memory, 1.0 GiB are free; use --size 171"
-    refused(capsys, "plain", file, says=says)
-    refused(capsys, "plain", "in", says="in/b.png: 256x128 pixels need")
-    refused(capsys, "plain", file, "--size", 172, says="use --size 171")
-    assert stylize(capsys, "plain", file, "--size", 171)[0] == 0
+    refused(capsys, model, file, says=says)
+    refused(capsys, model, "in", says="in/b.png: 256x128 pixels need")
+    refused(capsys, model, file, "--size", 172, says="use --size 171")
+    assert stylize(capsys, model, file, "--size", 171)[0] == 0
+
+
+def test_what_strips_need_besides(capsys, megapixels, monkeypatch):
+    # A quarter of the memory leaves 9/10 - 1/4 of it to 10,649 pixels: 145 x 73.
+    monkeypatch.setattr(strips, "memory", lambda net: (65536.0, GIB // 4))
+    file = picture("b.png", 256, 128)
+    refused(capsys, "plain", file, says="b.png: 256x128 pixels need 2.2 GiB of memory")
+    refused(capsys, "plain", file, says="1.0 GiB are free; use --size 145")
+    refused(capsys, "plain", file, "--size", 146, says="use --size 145")
+    # However little is free, there is enough for images that are not large: 141 x 70.
+    monkeypatch.setattr(strips, "memory", lambda net: (65536.0, GIB))
+    refused(capsys, "plain", file, says="use --size 141")
+    assert stylize(capsys, "plain", file, "--size", 141)[0] == 0
+
+
+def test_large_images_in_four_gigabytes(monkeypatch):
+    monkeypatch.setattr(apply, "available_memory", lambda device: 4 * GIB)
+    check = apply.Checks(generators.StyleNet().eval(), generator("plain")[1])
+    assert check(Path("a.png"), 4096, 4096) == []
+    with pytest.raises(
+        UsageError, match=r"8000x8000 pixels need \d\.\d GiB .* --size (\d+)"
+    ) as told:
+        check(Path("a.png"), 8000, 8000)
+    size = int(str(told.value).split()[-1])
+    assert size > 4096 and check(Path("a.png"), size, size) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "noisy"])
+def test_large_images_by_strips(name, monkeypatch):
+    net, _ = generator(name)
+    content = data.photo("rocket")[:, :100, :101]
+    wanted = apply.stylized(net, content, 3, 1)
+    called = []
+    monkeypatch.setattr(strips, "STRIP", 2**14)
+    by_strips = strips.stylize
+    monkeypatch.setattr(strips, "stylize", lambda *given: called.append(0) or by_strips(*given))
+    monkeypatch.setattr(apply, "LARGE", 10_100)
+    assert torch.equal(apply.stylized(net, content, 3, 1), wanted) and not called
+    monkeypatch.setattr(apply, "LARGE", 10_099)
+    found = apply.stylized(net, content, 3, 1)
+    assert called and not torch.equal(found, wanted)
+    assert (found - wanted).abs().max() < 1e-4
 
 
 def test_small_images_cost_no_measurement(capsys, megapixels, monkeypatch):
@@ -200,9 +244,10 @@ def test_small_images_cost_no_measurement(capsys, megapixels, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(apply, "bytes_per_pixel", fail)
-    assert stylize(capsys, "plain", picture("a.png", 100, 100))[0] == 0
+    assert stylize(capsys, "skip", picture("a.png", 100, 100))[0] == 0
     with pytest.raises(AssertionError):
-        apply.Checks(*generator("plain"))(Path("a.png"), 100, 101)
+        apply.Checks(*generator("skip"))(Path("a.png"), 100, 101)
+    apply.Checks(*generator("plain"))(Path("a.png"), 100, 101)
 
 
 @pytest.mark.parametrize("name", GENERATORS)

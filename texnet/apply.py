@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from texnet import config
+from texnet import config, strips
 from texnet.data import MIN_SIDE, fit, load_image
 from texnet.errors import UsageError
 from texnet.generators import Network, SkipNet, TextureNetV1
@@ -18,7 +18,9 @@ from texnet.inputs import NoiseStream
 from texnet.memory import GIB, available_memory, peak_memory
 
 LARGE = 1_000_000
-"""Pixels of an image from which on its memory is estimated first: small ones always fit."""
+"""Pixels of an image from which on its memory is estimated first: small ones always fit. A larger
+one goes through a StyleNet by strips, which takes no longer, whatever memory there is: the same
+command writes the same bytes."""
 PROBE = 128
 """Side of the image whose memory is measured for the estimate."""
 SHARE = 0.9
@@ -96,7 +98,7 @@ class Checks:
         self.net, self.run = net, run
         self.device = next(net.parameters()).device
         self.seen = min(net.receptive_field, run.images.size)
-        self.bytes_per_pixel: float | None = None
+        self.needs: tuple[float, int] | None = None  # bytes per pixel, and besides
 
     def __call__(self, source: Path, height: int, width: int) -> list[str]:
         """Warnings about an image of that size.
@@ -126,20 +128,25 @@ class Checks:
         pixels = height * width
         if pixels <= LARGE or self.device.type not in ("cpu", "cuda"):
             return
-        if self.bytes_per_pixel is None:
-            self.bytes_per_pixel = bytes_per_pixel(self.net, self.device)
-        needed, there = pixels * self.bytes_per_pixel, available_memory(self.device)
+        if self.needs is None:
+            if strips.supports(self.net):
+                self.needs = strips.memory(self.net)
+            else:
+                self.needs = bytes_per_pixel(self.net, self.device), 0
+        each, besides = self.needs
+        needed, there = pixels * each + besides, available_memory(self.device)
         if needed > SHARE * there:
-            fits = math.sqrt(SHARE * there / needed) * max(height, width)
+            fitting = max(LARGE, (SHARE * there - besides) / each)
+            size = int(math.sqrt(fitting / pixels) * max(height, width))
             raise UsageError(
                 f"{source}: {width}x{height} pixels need {needed / GIB:.1f} GiB of memory, "
-                f"{there / GIB:.1f} GiB are free; use --size {min(LONGEST, int(fits))}"
+                f"{there / GIB:.1f} GiB are free; use --size {min(LONGEST, size)}"
             )
 
 
 @torch.no_grad()
 def bytes_per_pixel(net: Network, device: torch.device) -> float:
-    """Memory that a pass through the network takes per pixel of the image, in bytes."""
+    """Memory that one pass over the whole image takes per pixel of it, in bytes."""
     content = torch.zeros(1, 3, PROBE, PROBE, device=device)
     noise = [z.to(device) for z in NoiseStream(net, 0)(1, PROBE, PROBE, 0)]
     peak = peak_memory(lambda: net(content, noise), device) / PROBE**2
@@ -150,8 +157,12 @@ def bytes_per_pixel(net: Network, device: torch.device) -> float:
 def stylized(net: Network, content: Tensor, seed: int, number: int) -> Tensor:
     """Sample ``number`` of the stylized image, (3, H, W), of a content image (3, H, W)."""
     device = next(net.parameters()).device
-    noise = NoiseStream(net, seed)(1, *content.shape[-2:], number)
-    return net(content[None].to(device), [z.to(device) for z in noise])[0]
+    height, width = content.shape[-2:]
+    noise = [z.to(device) for z in NoiseStream(net, seed)(1, height, width, number)]
+    images = content[None].to(device)
+    if height * width > LARGE and strips.supports(net):
+        return strips.stylize(net, images, noise)[0]
+    return net(images, noise)[0]
 
 
 def _larger(height: int, width: int, side: int) -> str:

@@ -128,6 +128,8 @@ class Acceleration:
     """torch.compile of the descriptor, on cuda of the generator too."""
     graph: bool = False
     """On cuda, replay the whole training step as one CUDA graph."""
+    part: Positive | None = None
+    """Images of a batch that the descriptor takes at once, to save memory; null for all."""
     loaders: Annotated[int, Field(ge=0, strict=True)] = 0
     """Threads that make batches ahead of the training; 0 makes each when it is needed."""
 

@@ -23,6 +23,7 @@ from texnet.layers import (
     CrossChannelNorm,
     DoublingConv,
     InstanceNorm,
+    Lean,
     ReplicationPad,
     normalisation,
 )
@@ -31,17 +32,21 @@ from texnet.texturenets import TextureNetV1, TextureNetV2
 __all__ = ["Network", "SkipNet", "StyleNet", "TextureNetV1", "TextureNetV2", "build", "initialise"]
 
 
+def rectified_pad(side: int) -> list[nn.Module]:
+    """ReLU and padding. They commute: rectified in place after padding, one map less is kept."""
+    return [ReplicationPad(side), nn.ReLU(inplace=True)]
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions around a skip; no ReLU after the sum (authors' johnson.lua)."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        self.body = nn.Sequential(
+        self.body = Lean(
             ReplicationPad(1),
             nn.Conv2d(channels, channels, 3),
             normalisation(norm, channels),
-            nn.ReLU(inplace=True),
-            ReplicationPad(1),
+            *rectified_pad(1),
             nn.Conv2d(channels, channels, 3),
             normalisation(norm, channels),
         )
@@ -98,30 +103,28 @@ class StyleNet(nn.Module):
         self.receptive_field = 15 + 16 * blocks  # up to the last residual block
         self.first = first.get(norm, nn.Identity())
 
-        def convolution(before: int, after: int, side: int, stride: int = 1) -> list[nn.Module]:
-            return [
-                ReplicationPad(side // 2),
-                nn.Conv2d(before, after, side, stride),
-                normalisation(norm, after),
-                nn.ReLU(inplace=True),
-            ]
+        def strided(before: int, after: int) -> list[nn.Module]:
+            convolution = nn.Conv2d(before, after, 3, stride=2)
+            return [*rectified_pad(1), convolution, normalisation(norm, after)]
 
         def doubling(before: int, after: int) -> list[nn.Module]:
             larger: nn.Module = DoublingConv(before, after)
             if upsampling == "transposed":
-                larger = nn.ConvTranspose2d(
-                    before, after, 3, stride=2, padding=1, output_padding=1
-                )
-            return [larger, normalisation(norm, after), nn.ReLU(inplace=True)]
+                larger = nn.ConvTranspose2d(before, after, 3, 2, padding=1, output_padding=1)
+            return [larger, normalisation(norm, after)]
 
-        self.body = nn.Sequential(
-            *convolution(3 + noise_channels, width, 9),
-            *convolution(width, 2 * width, 3, stride=2),
-            *convolution(2 * width, 4 * width, 3, stride=2),
+        self.body = Lean(
+            ReplicationPad(4),
+            nn.Conv2d(3 + noise_channels, width, 9),
+            normalisation(norm, width),
+            *strided(width, 2 * width),
+            *strided(2 * width, 4 * width),
+            nn.ReLU(inplace=True),
             *(Residual(4 * width, norm) for _ in range(blocks)),
             *doubling(4 * width, 2 * width),
+            nn.ReLU(inplace=True),
             *doubling(2 * width, width),
-            ReplicationPad(1),
+            *rectified_pad(1),
             nn.Conv2d(width, 3, 3),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         super().__init__(channels, eps=EPS, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or x[0, 0].numel() == 1:  # of which nothing would be left: raises
             return super().forward(x)
         return kernels.InstanceNorm.apply(x, self.weight, self.bias, self.eps)
 
@@ -68,8 +70,7 @@ class DoublingConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = kernels.doubled_kernel(self.weight)
-        made = F.conv2d(self.pad(x), kernel, self.bias.repeat_interleave(4))
-        return F.pixel_shuffle(made, 2)
+        return kernels.unfolded(F.conv2d(self.pad(x), kernel, self.bias.repeat(4)))
 
 
 def normalisation(norm: Norm, channels: int) -> nn.Module:
@@ -107,8 +108,97 @@ class Wrap(torch.autograd.Function):
         return whole
 
 
-class WrappedConv(nn.Conv2d):
-    """A 3x3 convolution of an image that goes on periodically."""
+class WrappedPad(nn.Module):
+    """Circular padding by one pixel: the image goes on periodically."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(Wrap.apply(x))
+        return Wrap.apply(x)
+
+
+class Lean(nn.Sequential):
+    """Layers one after the other, that keep for the backward pass what precedes a normalisation.
+
+    What a normalisation, a padding and a rectification make of it is made again when it is needed,
+    in a few passes over memory: one map is kept for each convolution instead of two or three.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = list(self)
+        while layers:
+            layer, *layers = layers
+            if not isinstance(layer, nn.InstanceNorm2d | nn.BatchNorm2d):
+                x = layer(x)
+                continue
+            between: list[nn.Module] = []
+            while layers and isinstance(layers[0], BETWEEN):
+                between.append(layers.pop(0))
+            following = layers.pop(0) if layers else nn.Identity()
+            x = remade(layer, between, following, x)
+        return x
+
+
+LARGE = 2**20
+"""Values of a map from which on its memory is worth the time."""
+BETWEEN = (ReplicationPad, WrappedPad, nn.ReLU, nn.LeakyReLU)
+
+
+def remade(
+    norm: nn.Module,
+    between: Sequence[nn.Module],
+    following: Callable[[Tensor], Tensor],
+    x: Tensor,
+) -> Tensor:
+    """``following`` of ``between`` of ``norm`` of ``x``; see :class:`Lean`.
+
+    Args:
+        norm: the normalisation.
+        between: paddings, then an activation in place; nothing is gained without one.
+        following: what takes the activation, a convolution.
+        x: maps (B, C, H, W).
+    """
+    *pads, act = between or [nn.Identity()]
+    made = run(pads, norm(x))
+    worth = torch.is_grad_enabled() and x.device.type == "cpu" and x.numel() >= LARGE
+    if not worth or not isinstance(act, BETWEEN):
+        return following(act(made))
+
+    def again() -> Tensor:
+        with torch.no_grad():
+            if isinstance(norm, nn.BatchNorm2d) and norm.training:  # not into its averages twice
+                normalised = F.batch_norm(x, None, None, norm.weight, norm.bias, True, eps=norm.eps)
+            else:
+                normalised = norm(x)
+            return act(run(pads, normalised))
+
+    recipe = Recipe(made, again)
+    with torch.autograd.graph.saved_tensors_hooks(recipe.pack, recipe.unpack):
+        return following(act(made))
+
+
+def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Layers one after the other."""
+    return functools.reduce(lambda made, layer: layer(made), layers, x)
+
+
+class Recipe:
+    """Stands for a tensor among those that autograd keeps.
+
+    Both the activation and the convolution after it keep the tensor: what is made again for the one
+    is kept until the other asks for it.
+    """
+
+    def __init__(self, made: Tensor, again: Callable[[], Tensor]) -> None:
+        self.address, self.shape, self.again = made.data_ptr(), made.shape, again
+        self.made: Tensor | None = None
+
+    def pack(self, tensor: Tensor) -> Any:  # noqa: ANN401
+        mine = tensor.data_ptr() == self.address and tensor.shape == self.shape
+        return self if mine else tensor
+
+    def unpack(self, kept: Any) -> Tensor:  # noqa: ANN401
+        if kept is not self:
+            return kept
+        made, self.made = self.made, None
+        if made is None:
+            made = self.made = self.again()
+        return made

@@ -45,32 +45,80 @@ class TextureLoss(nn.Module):
         """The loss of one layer, (B,), from its features (B, C, H, W)."""
         return (gram(features) - self.get_buffer(layer)).square().mean((1, 2))
 
-    def with_normalised_gradients(self, features: Mapping[str, Tensor]) -> Tensor:
-        """The same values, (B,), whose mean has each layer's gradient scaled to L1 norm 1."""
+    def with_normalised_gradients(
+        self, features: Mapping[str, Tensor], whole: Whole | None = None
+    ) -> Tensor:
+        """The same values, (B,), whose mean has each layer's gradient scaled to L1 norm 1.
+
+        Args:
+            features: of a batch, or of a part of one.
+            whole: the batch, where they are a part of it.
+        """
         return torch.stack(
             [
-                normalise_gradient(functools.partial(self.of, layer), features[layer])
+                normalise_gradient(
+                    functools.partial(self.of, layer),
+                    features[layer],
+                    whole and (whole.norms[layer], whole.count),
+                )
                 for layer in self.layers
             ]
         ).sum(0)
+
+    def norms(self, features: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        """L1 norm of each layer's gradient of the sum of the values over ``count``."""
+        return {
+            layer: local_gradient(functools.partial(self.of, layer), features[layer], count)[1]
+            .abs()
+            .sum()
+            for layer in self.layers
+        }
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         return torch.stack(list(self.by_layer(features).values())).sum(0)
 
 
-def normalise_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Whole:
+    """What a part of a batch must know of the whole, where gradients are normalised."""
+
+    norms: Mapping[str, Tensor]
+    """L1 norm of each layer's gradient of the mean over the batch."""
+    count: int
+    """Images of the batch."""
+
+
+def local_gradient(
+    loss: Callable[[Tensor], Tensor], features: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """``loss(features)``, (B,), and the gradient of its sum over ``count`` at ``features``."""
+    with torch.enable_grad():
+        local = features.detach().requires_grad_(True)
+        value = loss(local)
+        (gradient,) = torch.autograd.grad(value.sum() / count, local)
+    return value, gradient
+
+
+def normalise_gradient(
+    loss: Callable[[Tensor], Tensor],
+    features: Tensor,
+    whole: tuple[Tensor, int] | None = None,
+) -> Tensor:
     """``loss(features)``, (B,), with the gradient of its mean at ``features`` scaled to L1 norm 1.
 
     Section 5.1 and the authors' v1 branch, src/texture_loss.lua: the local gradient g of a layer,
     of the whole batch, becomes g / (||g||_1 + 1e-8) before what comes from deeper layers is added.
     This alters the objective that is minimised; the value stays that of the loss.
+
+    Args:
+        loss: of a layer.
+        features: of a batch, or of a part of one.
+        whole: norm of the gradient and size of the batch, where they are a part of it.
     """
-    with torch.enable_grad():
-        local = features.detach().requires_grad_(True)
-        value = loss(local)
-        (gradient,) = torch.autograd.grad(value.mean(), local)
-    gradient = gradient / (gradient.abs().sum() + 1e-8)
-    pull = len(features) * (gradient * features).sum((1, 2, 3))
+    count = whole[1] if whole else len(features)
+    value, gradient = local_gradient(loss, features, count)
+    norm = whole[0] if whole else gradient.abs().sum()
+    pull = (gradient * (count / (norm + 1e-8)) * features).sum((1, 2, 3))
     return value.detach() + (pull - pull.detach())  # the brackets keep the value exact
 
 
@@ -209,17 +257,23 @@ class Objective(nn.Module):
         return {layer: values.float() for layer, values in found.items()}
 
     def forward(
-        self, images: Tensor, content_targets: Mapping[str, Tensor], diversity: bool = True
+        self,
+        images: Tensor,
+        content_targets: Mapping[str, Tensor],
+        diversity: bool = True,
+        whole: Whole | None = None,
     ) -> Terms:
         """The terms for images (B, 3, H, W) against ``content_targets`` of as many contents.
 
         Without ``diversity`` that term is 0: images of different contents are no samples of one
-        distribution.
+        distribution. ``whole`` tells of the batch, where the images are a part of one.
         """
         s = self.settings
         features = self.features(images)
         normalise = s.normalise_gradients and torch.is_grad_enabled()
-        texture = self.texture.with_normalised_gradients if normalise else self.texture
+        texture: Callable[..., Tensor] = self.texture
+        if normalise:
+            texture = functools.partial(self.texture.with_normalised_gradients, whole=whole)
         quality = CONVENTIONS[s.convention].quality(s.temperature)
         none = images.new_zeros(len(images))
         return Terms(

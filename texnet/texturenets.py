@@ -9,9 +9,64 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from texnet import kernels
 from texnet.errors import UsageError
 from texnet.fields import Norm
-from texnet.layers import WrappedConv, normalisation
+from texnet.layers import Lean, Wrap, WrappedPad, normalisation
+
+
+def after_first(norm: Norm, channels: int) -> list[nn.Module]:
+    """What follows the first of the three convolutions of a block."""
+    return [
+        normalisation(norm, channels),
+        WrappedPad(),
+        nn.LeakyReLU(0.01, inplace=True),
+        nn.Conv2d(channels, channels, 3),
+        normalisation(norm, channels),
+        nn.LeakyReLU(0.01, inplace=True),
+        nn.Conv2d(channels, channels, 1),
+        normalisation(norm, channels),
+        nn.LeakyReLU(0.01, inplace=True),
+    ]
+
+
+class Join(nn.Module):
+    """The doubled coarse branch and the finer one, each normalised, joined; three convolutions.
+
+    The doubled map is never made: its normalisation is that of the small one, whose pixels it
+    repeats, and its part of the first convolution has four different taps instead of nine.
+    """
+
+    def __init__(self, norm: Norm, coarse: int, fine: int) -> None:
+        super().__init__()
+        self.coarse, both = coarse, coarse + fine
+        self.coarse_norm, self.fine_norm = normalisation(norm, coarse), normalisation(norm, fine)
+        self.first = nn.Conv2d(both, both, 3)
+        self.rest = Lean(*after_first(norm, both))
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Maps (B, coarse, H, W) and (B, fine, 2 H, 2 W) as (B, coarse + fine, 2 H, 2 W)."""
+        coarse, fine = self.normalised(coarse), self.fine_norm(fine)
+        kernel = self.first.weight
+        of_coarse = kernels.repeated_kernel(kernel[:, : self.coarse])
+        x = F.conv2d(Wrap.apply(fine), kernel[:, self.coarse :], self.first.bias)
+        x = x + F.conv_transpose2d(Wrap.apply(coarse), of_coarse, stride=2, padding=3)
+        return self.rest(x)
+
+    def normalised(self, coarse: Tensor) -> Tensor:
+        """The coarse branch, normalised as if it were doubled before."""
+        norm, count = self.coarse_norm, coarse.numel() // coarse.shape[1]
+        if not isinstance(norm, nn.BatchNorm2d) or not norm.training:
+            return norm(coarse)
+        variance = norm.running_var.clone()
+        given = (norm.running_mean, variance, norm.weight, norm.bias, True, norm.momentum, norm.eps)
+        made = F.batch_norm(coarse, *given)
+        with torch.no_grad():  # the running variance is unbiased, by the number of pixels
+            kept = (1 - norm.momentum) * norm.running_var
+            unbiased = 4 * (count - 1) / (4 * count - 1)
+            norm.running_var.copy_((variance - kept) * unbiased + kept)
+            norm.num_batches_tracked += 1
+        return made
 
 
 class TextureNetV1(nn.Module):
@@ -47,24 +102,14 @@ class TextureNetV1(nn.Module):
         super().__init__()
         self.noise_channels, self.content = noise_channels, content
 
-        def block(before: int, after: int) -> nn.Sequential:
-            layers: list[nn.Module] = []
-            for channels, side in ((before, 3), (after, 3), (after, 1)):
-                convolution = WrappedConv if side == 3 else nn.Conv2d
-                layers += [
-                    convolution(channels, after, side),
-                    normalisation(norm, after),
-                    nn.LeakyReLU(0.01),
-                ]
-            return nn.Sequential(*layers)
-
         given = noise_channels + 3 * content
         scales = range(1, len(self.ratios) + 1)
-        self.branches = nn.ModuleList(block(given, width) for _ in scales)
-        self.coarse_norms = nn.ModuleList(normalisation(norm, width * i) for i in scales[:-1])
-        self.fine_norms = nn.ModuleList(normalisation(norm, width) for _ in scales[1:])
-        self.joined = nn.ModuleList(block(width * i, width * i) for i in scales[1:])
-        self.last = nn.Conv2d(width * len(scales), 3, 1)
+        self.branches = nn.ModuleList(
+            Lean(WrappedPad(), nn.Conv2d(given, width, 3), *after_first(norm, width))
+            for _ in scales
+        )
+        self.joins = nn.ModuleList(Join(norm, width * i, width) for i in scales[:-1])
+        self.joins[-1].rest.append(nn.Conv2d(width * len(scales), 3, 1))  # to the image
 
     def noise_shapes(self, count: int, height: int, width: int) -> list[tuple[int, ...]]:
         """Shapes of the noise, coarse to fine; the sides are rounded up to multiples of 32."""
@@ -86,14 +131,9 @@ class TextureNetV1(nn.Module):
             pooled = (F.avg_pool2d(padded, ratio) for ratio in self.ratios)
             inputs = [torch.cat(pair, dim=1) for pair in zip(pooled, noise, strict=True)]
         x = self.branches[0](inputs[0])
-        finer = zip(
-            self.branches[1:], self.coarse_norms, self.fine_norms, self.joined, inputs[1:],
-            strict=True,
-        )  # fmt: skip
-        for branch, coarse_norm, fine_norm, join, given in finer:
-            coarse = coarse_norm(F.interpolate(x, scale_factor=2, mode="nearest"))
-            x = join(torch.cat([coarse, fine_norm(branch(given))], dim=1))
-        return 0.5 + self.last(x)[..., :height, :width]
+        for branch, join, finer in zip(self.branches[1:], self.joins, inputs[1:], strict=True):
+            x = join(x, branch(finer))
+        return 0.5 + x[..., :height, :width]
 
 
 class TextureNetV2(nn.Module):
@@ -141,14 +181,14 @@ class TextureNetV2(nn.Module):
             return [
                 nn.Conv2d(before, after, 3, padding=1),
                 normalisation(norm, after),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
 
-        layers: list[nn.Module] = [normalisation(norm, widths[0]), nn.ReLU()]
+        layers: list[nn.Module] = [normalisation(norm, widths[0]), nn.ReLU(inplace=True)]
         for before, after in itertools.pairwise(widths):
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
             layers += [*convolution(before, after), *convolution(after, after)]
-        self.body = nn.Sequential(*layers, nn.Conv2d(widths[-1], 3, 3, padding=1))
+        self.body = Lean(*layers, nn.Conv2d(widths[-1], 3, 3, padding=1))
 
     def noise_shapes(self, count: int, height: int, width: int) -> list[tuple[int, ...]]:
         """Shape of z; UsageError for another size than the trained one."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from texnet.config import Acceleration
 from texnet.errors import UsageError
 from texnet.generators import Network
+from texnet.gradients import image_gradient
 from texnet.losses import Objective
 
 TERMS = ("texture", "content", "tv", "diversity")
@@ -39,7 +40,7 @@ class Update:
     ) -> None:
         self.net, self.objective, self.adam = net, objective, adam
         self.device = next(net.parameters()).device
-        self.bf16 = acceleration.precision == "bf16"
+        self.bf16, self.part = acceleration.precision == "bf16", acceleration.part
         self.layout = torch.channels_last if acceleration.channels_last else None
         self.graphed = acceleration.graph and self.device.type == "cuda"
         self.left = WARM_UP
@@ -90,11 +91,12 @@ class Update:
     def _forward_and_back(self, content: Tensor | None, noise: Sequence[Tensor]) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             images = self.net.train()(content, noise)
-        terms = self.objective(images.float(), self.objective.content_targets(content))
-        loss = terms.total.mean()
-        loss.backward()
+        images = images.float()
+        terms, gradient = image_gradient(self.objective, images, content, self.part)
+        images.backward(gradient)
         self.adam.step()
-        return torch.stack([loss, *(getattr(terms, name).mean() for name in TERMS)]).detach()
+        values = [terms.total.mean(), *(getattr(terms, name).mean() for name in TERMS)]
+        return torch.stack(values)
 
     def _side_stream(self) -> torch.cuda.Stream:
         """Where the steps before the capture run, as PyTorch wants it."""
