@@ -10,21 +10,20 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, UnidentifiedImageError
-from skimage.util import montage
 from torch import Tensor
 
-from texnet.artifacts import check_file, write_bytes
-from texnet.errors import DataError, MissingError, UsageError
-from texnet.exemplars import EXEMPLARS, draw
-from texnet.exemplars import MIN_SIZE as MIN_EXEMPLAR
-from texnet.registry import PHOTOS, registered
+from texnet.artifacts import check_file, read_tensors, write_bytes, write_tensors
+from texnet.errors import DataError, MissingError, UsageError, WriteError
+from texnet.registry import DRAWN, PHOTOS, cache, registered
 from texnet.registry import image as registered_image
+from texnet.sources import digest
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 64_000_000
@@ -123,6 +122,8 @@ def write_image(path: Path, image: Tensor) -> None:
 
 def write_image_grid(path: Path, images: Tensor, columns: int = 4) -> None:
     """Write images (B, 3, H, W), clamped to [0, 1], side by side as one PNG."""
+    from skimage.util import montage
+
     pixels = images.detach().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()
     columns = min(columns, len(pixels))
     grid = montage(
@@ -146,27 +147,39 @@ def photo(name: str) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def drawn(name: str, size: int) -> Tensor:
-    """An exemplar of the project, (3, size, size); drawing one takes up to a second."""
-    return torch.from_numpy(draw(name, size=size)).permute(2, 0, 1).contiguous()
+    """An exemplar of the project, (3, size, size); the smallest has 32 pixels.
+
+    Drawing one takes up to a second, and nearly every process needs one: it is kept in the cache,
+    under the digest of the code that draws it.
+    """
+    kept = cache() / "drawn" / f"{name}_{size}_{digest('exemplars')}.safetensors"
+    try:
+        return read_tensors(kept)[0]["image"]
+    except (DataError, KeyError, MissingError):  # not yet, or damaged
+        from texnet.exemplars import MIN_SIZE, draw
+
+        drawing = draw(name, size=max(size, MIN_SIZE))
+        image = torch.from_numpy(drawing).permute(2, 0, 1).contiguous()
+        with suppress(WriteError):  # a cache that cannot be written is none
+            write_tensors(kept, {"image": image}, {"exemplar": name})
+        return image
 
 
 def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
     """An image by the name of a photograph, of an exemplar (drawn at ``size`` pixels) or of the
     registry, or by path.
-
-    The smallest exemplar has 32 pixels.
     """
     if source in PHOTOS:
         return photo(source)
-    if source in EXEMPLARS:
-        return drawn(source, max(size, MIN_EXEMPLAR)).clone()
+    if source in DRAWN:
+        return drawn(source, size).clone()
     if source in registered():
         return read_image(registered_image(source))
     if Path(source).suffix or Path(source).exists():
         return read_image(Path(source))
     raise UsageError(
         f"unknown image '{source}'; use a file, a photograph ({', '.join(PHOTOS)}), "
-        f"an exemplar ({', '.join(EXEMPLARS)}) or a name that texnet fetch --list shows"
+        f"an exemplar ({', '.join(DRAWN)}) or a name that texnet fetch --list shows"
     )
 
 

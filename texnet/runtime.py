@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
+from types import ModuleType
+from typing import Any
 
 import torch
 
 # glibc gives large freed blocks back to the system at once and takes page faults to get them again;
 # keeping them saves 14-42 % of a training step on the CPU. Numbers of the options: <malloc.h>.
 _MALLOPT = {-3: 2**31 - 1, -1: 2**31 - 1, -2: 256 << 20}  # mmap threshold, trim threshold, top pad
+
+
+COMPILER = "torch._dynamo"
+
+
+class NoCompiler(ModuleType):
+    """Stands for PyTorch's compiler until somebody wants more of it than to be left alone.
+
+    ``torch.optim`` imports it, a second of every process, to say that it should not compile the
+    optimisers. Whoever asks for anything else gets the real one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(COMPILER)
+
+    @staticmethod
+    def graph_break(*_: object) -> None:
+        """Nothing is being compiled."""
+
+    @staticmethod
+    def disable(function: Any, *_: object, **__: object) -> Any:  # noqa: ANN401
+        """The function, which nothing would have compiled."""
+        return function
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if sys.modules.get(COMPILER) is self:
+            del sys.modules[COMPILER]
+        return getattr(importlib.import_module(COMPILER), name)
 
 
 def prepare(
@@ -32,6 +63,8 @@ def prepare(
             if hasattr(libc, "mallopt"):
                 libc.mallopt(option, value)
     torch.set_num_threads(threads)
+    if COMPILER not in sys.modules:
+        sys.modules[COMPILER] = torch._dynamo = NoCompiler()
     where = torch.device("cpu" if device == "auto" else device)
     if device == "auto":
         where = torch.accelerator.current_accelerator(check_available=True) or where
