@@ -1,13 +1,14 @@
 # make        set up .venv, make all figures and tables, say what they show
 # make test   set up .venv, run the tests
 # make test-slurm, make test-faults  run the long tests
-# make bench  measure time and memory of the embedded scale
+# make bench  measure time and memory: steps beside the plain path, the embedded scale
+# make bench-steps  the steps alone
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test test-slurm test-faults lint bench expected schema clean
+.PHONY: all test test-slurm test-faults lint bench bench-steps expected schema clean
 .DEFAULT_GOAL := all
 
 all: $(VENV)/installed
@@ -42,9 +43,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# Time and memory of the embedded scale, from nothing, into benchmarks/workflow.csv.
-bench: $(VENV)/installed
+# Steps, then the embedded scale from nothing (workflow.csv), on a machine with nothing else to do.
+bench: bench-steps
 	python benchmarks/workflow.py
+
+# Time and memory of steps, evaluations and images: benchmarks/step.csv, growth.csv, limits.csv, step.pdf
+bench-steps: $(VENV)/installed
+	python benchmarks/measure.py
 
 # After make: keep its results in expected/ and show them in the README.
 expected: $(VENV)/installed

@@ -1,6 +1,6 @@
 """The rates of this machine: the largest at which PyTorch convolves, multiplies and copies.
 
-    python -m benchmarks.limits '{"tiny": false}'
+Run by benchmarks/measure.py as ``python -m benchmarks.limits '{"tiny": false}'``.
 """
 
 from __future__ import annotations

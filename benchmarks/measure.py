@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -106,7 +107,7 @@ WORKLOADS = {
         "StyleNet", 1, ("plain", *OURS, "strips"), tuple((256 << i, 1) for i in range(4)),
         ((64, 1),),
     ),
-    "growth": Workload(
+    "growth": Workload(  # by side, and by batch
         "StyleNet", 2, OURS,
         ((64, 4), (128, 1), (128, 2), (128, 4), (128, 8), (192, 4), (256, 4)), ((32, 1), (48, 2)),
     ),
@@ -116,8 +117,9 @@ WORKLOADS = {
 def cases(name: str, tiny: bool) -> list[Case]:
     """What is measured of a workload, in the order in which it takes turns."""
     work = WORKLOADS[name]
+    threads = 1 if tiny else work.threads
     return [
-        Case(name, work.network, size, batch, work.threads, way)
+        Case(name, work.network, size, batch, threads, way)
         for size, batch in (work.tiny if tiny else work.shapes)
         for way in work.ways
         if tiny or way != "strips" or size >= STRIPS
@@ -129,7 +131,8 @@ def child(module: str, given: Mapping[str, object], title: str) -> Found:
     call = [*PYTHON, f"benchmarks.{module}", json.dumps(given)]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        said = [line for line in lines if re.match(r"[\w.]+: ", line)] or lines  # the exception
         raise SystemExit(f"{title}: ended with code {done.returncode}: {said[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -150,12 +153,13 @@ def in_turns(
 
 def operations(name: str, tiny: bool) -> dict[tuple[int, int], float]:
     """Operations of one unit of a workload, in 1e9, by size and batch: as one writes it first."""
-    work = WORKLOADS[name]
     made = {}
-    for size, batch in work.tiny if tiny else work.shapes:
-        case = Case(name, work.network, size, batch, work.threads, work.counted)
-        task = {"case": dataclasses.asdict(case), "repetitions": 0, "tiny": tiny}
-        made[size, batch] = child("work", task, f"{case}, operations")["gflop"]
+    for case in cases(name, tiny):
+        if (case.size, case.batch) not in made:
+            case = dataclasses.replace(case, way=WORKLOADS[name].counted)
+            task = {"case": dataclasses.asdict(case), "repetitions": 0, "tiny": tiny}
+            found = child("work", task, f"operations of {case}")
+            made[case.size, case.batch] = found["gflop"]
     return made
 
 
@@ -211,12 +215,10 @@ def merge(path: Path, columns: Sequence[str], name: str, rows: Iterable[Row]) ->
     write_table(path, columns, sorted([*others, *rows], key=lambda row: order.index(str(row[0]))))
 
 
-def note(path: Path, machine: Found, name: str, rounds: int, repetitions: int) -> None:
+def note(path: Path, name: str, facts: Found) -> None:
     """Say of a workload when, how often and on what it was measured."""
-    known = read_json(path) if path.exists() else {}
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    known[name] = machine | {"date": today, "rounds": rounds, "repetitions": repetitions}
-    write_json(path, {each: known[each] for each in (*WORKLOADS, "limits") if each in known})
+    known = (read_json(path) if path.exists() else {}) | {name: facts}
+    write_json(path, {each: known[each] for each in ("limits", *WORKLOADS) if each in known})
 
 
 def show(out: Path) -> None:
@@ -246,33 +248,37 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="one round at the smallest sizes")
     parser.add_argument("--out", type=Path, help="default benchmarks/; tiny: a temporary folder")
     args = parser.parse_args(arguments)
-    args.rounds = args.rounds or (1 if args.tiny else 3)
-    args.repetitions = args.repetitions or (1 if args.tiny else 3)
-    if args.rounds < 1 or args.repetitions < 1:
-        parser.error("--rounds and --repetitions must be 1 or more")
-    args.out = (args.out or Path(tempfile.mkdtemp() if args.tiny else ROOT / "benchmarks")).resolve()
+    for name in ("rounds", "repetitions"):
+        if getattr(args, name) is None:
+            setattr(args, name, 1 if args.tiny else 3)
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be 1 or more")
+    if args.out is None:  # numbers of tests do not join those of measurements
+        args.out = Path(tempfile.mkdtemp()) if args.tiny else ROOT / "benchmarks"
     return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = options(arguments)
+    out = args.out.resolve()
     limits = child("limits", {"tiny": args.tiny}, "limits")
     rates = {(name, threads): value for name, threads, value, _ in limits["rows"]}
-    write_table(args.out / "limits.csv", LIMITS, limits["rows"])
-    how = limits["machine"], args.rounds, args.repetitions
-    note(args.out / "machine.json", limits["machine"], "limits", 1, limits["repetitions"])
+    write_table(out / "limits.csv", LIMITS, limits["rows"])
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    facts = limits["machine"] | {"date": today}
+    note(out / "machine.json", "limits", facts | {"repetitions": limits["repetitions"]})
+    facts |= {"rounds": args.rounds, "repetitions": args.repetitions}
     for name in (each for each in WORKLOADS if each in args.only):
         gflop = operations(name, args.tiny)
         found = in_turns(cases(name, args.tiny), args.rounds, args.repetitions, args.tiny)
         if name == "growth":
-            merge(args.out / "growth.csv", GROWTH, name, growth_rows(found, gflop, rates))
+            merge(out / "growth.csv", GROWTH, name, growth_rows(found, gflop, rates))
         else:
-            merge(args.out / "step.csv", STEP, name, step_rows(found, gflop, rates))
-        machine, *often = how
-        note(args.out / "machine.json", machine, name, *often)
-    show(args.out)
-    child("plot", {"folder": str(args.out)}, "plot")
-    print(f"\n{args.out}: step.csv, growth.csv, limits.csv, machine.json, step.png, step.pdf")
+            merge(out / "step.csv", STEP, name, step_rows(found, gflop, rates))
+        note(out / "machine.json", name, facts)
+    show(out)
+    child("plot", {"folder": str(out)}, "plot")
+    print(f"\n{out}: step.csv, growth.csv, limits.csv, machine.json, step.png, step.pdf")
 
 
 if __name__ == "__main__":

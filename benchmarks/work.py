@@ -1,6 +1,6 @@
 """What one process of benchmarks/measure.py computes: seconds, memory and the first loss.
 
-    python -m benchmarks.work '{"case": {"workload": "train-v1", ...}, ...}'
+Run by it as ``python -m benchmarks.work '{"case": {"workload": "train-v1", ...}, ...}'``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil

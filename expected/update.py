@@ -1,10 +1,12 @@
 """Keep the results of a finished run here; those of the embedded scale are shown in the README.
 
 Run by `make expected` after `make`, or after a run of another scale: no number is copied by hand.
+After `make bench-steps`, `python expected/update.py --bench` shows what it measured, and no more.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import re
@@ -54,6 +56,14 @@ SHOWN = {
     "vendi": "Vendi, of 8",
     "neighbour_entropy": "ln of nearest",
     "spotting": "spotting",
+}
+BENCHED = {
+    "train-stylenet": "step of StyleNet",
+    "train-v1": "step of TextureNetV1",
+    "train-v2": "step of TextureNetV2",
+    "train-embedded": "step of the embedded scale",
+    "optimise": "evaluation in an optimisation",
+    "stylize": "pass of StyleNet",
 }
 
 
@@ -141,7 +151,53 @@ def bits_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def bench_table() -> str | None:
+    """What steps cost (benchmarks/measure.py), as Markdown; None before anything is measured."""
+    folder = ROOT / "benchmarks"
+    if not all((folder / f"{name}.csv").exists() for name in ("step", "limits")):
+        return None
+    lines = [
+        "| what | way | fastest / median / slowest | times as fast as plain |"
+        " share of the machine's limit | peak memory (MiB) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in read_table(folder / "step.csv"):
+        threads = f"{row['threads']} thread{'s' * (row['threads'] != '1')}"
+        what = f"{BENCHED[row['workload']]}, {row['size']} px, batch {row['batch']}, {threads}"
+        times = [float(row[name]) for name in ("fastest", "median", "slowest")]
+        unit, factor = ("s", 1) if times[1] >= 1 else ("ms", 1000)
+        spread = f"{' / '.join(short(str(factor * each)) for each in times)} {unit}"
+        ratio = short(row["ratio"]) if row["ratio"] else ""
+        share = f"{100 * float(row['share_of_limit']):.0f} %"
+        memory = f"{float(row['peak_rss_mib']):.0f}"
+        lines.append(f"| {what} | {row['way']} | {spread} | {ratio} | {share} | {memory} |")
+    lines += ["", "| this machine's limit | 1 thread | 2 threads |", "|---|---|---|"]
+    limits: dict[str, list[str]] = {}
+    for row in read_table(folder / "limits.csv"):
+        name = f"{row['limit']} ({row['unit']})"
+        limits[name] = [*limits.get(name, []), short(row["value"])]
+    lines += [f"| {name} | {' | '.join(values)} |" for name, values in limits.items()]
+    if (folder / "growth.csv").exists():
+        lines += ["", "| step of StyleNet, 2 threads | time |", "|---|---|"]
+        laws = {row["way"]: row for row in read_table(folder / "growth.csv")}
+        for way, row in laws.items():
+            constant, slope = (short(row[c]) for c in ("constant_ms", "microseconds_per_pixel"))
+            lines.append(f"| {way} | {constant} ms + {slope} µs per pixel of the batch |")
+    return "\n".join(lines) + "\n"
+
+
+def with_bench(readme: str) -> str:
+    """The README with that table, where there is one."""
+    table = bench_table()
+    return between(readme, "bench", table) if table else readme
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bench", action="store_true", help="only the table of benchmarks")
+    if parser.parse_args().bench:
+        write_text(ROOT / "README.md", with_bench((ROOT / "README.md").read_text()))
+        return
     made = read_json(ROOT / "results" / "stylization.json")
     scale = made["scale"]
     if scale in NEVER:
@@ -181,7 +237,7 @@ def main() -> None:
     readme = between(readme, "textures", texture_table(parts, read_table(target / "metrics.csv")))
     readme = between(readme, "precision", precision_table())
     readme = between(readme, "bits", bits_table())
-    write_text(ROOT / "README.md", between(readme, "r2", table))
+    write_text(ROOT / "README.md", with_bench(between(readme, "r2", table)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,25 @@
-"""The benchmarks that no rule runs still run."""
+"""The benchmarks that no rule runs still run; the plain path computes what the library does."""
 
+import dataclasses
 import importlib.util
+import json
+import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, call
+from torch import nn
 
-from texnet.config import Acceleration
+from benchmarks import limits, measure, plain, plot, work
+from expected import update
+from texnet import baselines, config, generators, layers
+from texnet.descriptors import load
+from texnet.losses import Objective
+from texnet.networks import StyleNet, TextureNetV1
+from texnet.tables import read_table, write_table
+
+RATES = {(f"{kind} convolution", threads): 100.0 for kind in ("fp32", "bf16") for threads in (1, 2)}
+PHOTOGRAPHS, TEXTURE = config.Images(size=64), config.Texture("berries", 64, 64)
 
 
 def script(name):
@@ -16,21 +29,347 @@ def script(name):
     return module
 
 
-@pytest.mark.parametrize("network", ["stylenet", "v1", "v2"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_of_the_papers_networks(network, precision):
-    step = script("step").step_of(
-        network, 64, 1 if network != "v2" else 2, torch.device("cpu"), Acceleration(precision)
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    """What a process of its own may change."""
+    monkeypatch.setattr(baselines, "HISTORY", baselines.HISTORY)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Children whose work is done in this process."""
+
+    def child(module, given, title):
+        if "case" in given:
+            given = given | {"case": measure.Case(**given["case"])}
+        does = {"limits": limits.measure, "work": work.measure, "plot": plot.draw}[module]
+        return json.loads(json.dumps(does(**given)))
+
+    monkeypatch.setattr(measure, "child", child)
+
+
+# What is measured
+
+
+@pytest.mark.parametrize("name", [name for name in measure.WORKLOADS if name != "growth"])
+def test_the_ways_of_a_workload_compute_the_same(name):
+    found = {case.way: work.measure(case, 1, True) for case in measure.cases(name, tiny=True)}
+    first, *others = found
+    for way in others:
+        near = 2e-2 if way.startswith("bf16") else 1e-4
+        assert found[way]["loss"] == pytest.approx(found[first]["loss"], rel=near), way
+    for answer in found.values():
+        assert len(answer["seconds"]) == 1 and answer["seconds"][0] > 0
+        assert answer["peak_rss_mib"] > 0 and answer["import_rss_mib"] > 0
+
+
+def test_bf16_rounds():
+    fp32, bf16 = (
+        work.measure(case, 1, True)["loss"] for case in measure.cases("growth", tiny=True)[:2]
     )
-    first, second = step(), step()
-    assert first.isfinite().all() and second.isfinite().all()
-    assert not torch.equal(first, second), "nothing was trained"
+    assert 0 < abs(bf16 / fp32 - 1) < 2e-2
 
 
-def test_every_way_of_a_step_is_a_way_of_computing():
-    for ways in script("step").WAYS.values():
-        for keys in ways.values():
-            Acceleration(**keys)
+def test_what_is_measured_at_full_size():
+    rows = [case for name in measure.WORKLOADS for case in measure.cases(name, tiny=False)]
+    assert len(rows) == 4 + 7 + 3 + 2 * 3 + 4 * 3 + 2 + 7 * 2
+    strips = {case.size for case in rows if case.way == "strips"}
+    assert strips == {1024, 2048}
+    for name, workload in measure.WORKLOADS.items():
+        found = {(case.size, case.batch) for case in rows if case.workload == name}
+        assert found == set(workload.shapes)
+
+
+def test_operations_are_counted_on_the_plain_way(here):
+    """A convolution of 3x3 over 9 channels and 16x16 pixels: 2 operations for each product."""
+    convolution, maps = nn.Conv2d(9, 4, 3, padding=1), torch.rand(1, 9, 16, 16)
+    found = work.operations(lambda: (convolution(maps), 2))
+    assert found == pytest.approx(2 * 9 * 9 * 4 * 256 / 2 / 1e9)
+    counted = measure.operations("growth", tiny=True)
+    assert counted[48, 2] / counted[32, 1] == pytest.approx(48**2 * 2 / 32**2, rel=0.05)
+
+
+# Tables
+
+
+def answers(*seconds):
+    return [{"seconds": [each], "loss": 5.0, "peak_rss_mib": 300 + each, "import_rss_mib": 200.0}
+            for each in seconds]  # fmt: skip
+
+
+def test_a_row_is_held_against_the_plain_way_and_the_limit():
+    cases = measure.cases("train-stylenet", tiny=False)
+    found = dict(zip(cases, (answers(6, 4, 5), answers(2), answers(1, 3)), strict=True))
+    rows = [
+        dict(zip(measure.STEP, row, strict=True))
+        for row in measure.step_rows(found, {(256, 4): 50.0}, RATES)
+    ]
+    assert [row["way"] for row in rows] == ["plain", "fp32", "bf16"]
+    assert [rows[0][c] for c in ("n", "fastest", "median", "slowest")] == [3, 4, 5, 6]
+    assert [row["ratio"] for row in rows] == [1, 2.5, 2.5]
+    assert [row["gflops_per_second"] for row in rows] == [10, 25, 25]
+    assert [row["share_of_limit"] for row in rows] == [0.1, 0.25, 0.25]
+    assert [row["limit"] for row in rows] == ["fp32 convolution"] * 2 + ["bf16 convolution"]
+    assert [row["peak_rss_mib"] for row in rows] == [306, 302, 303]
+
+
+def test_where_there_is_no_plain_way_there_is_no_ratio():
+    found = {case: answers(2) for case in measure.cases("train-v2", tiny=False)}
+    rows = measure.step_rows(found, {(256, 16): 50.0}, RATES)
+    assert [row[measure.STEP.index("ratio")] for row in rows] == [None, None]
+
+
+def test_seconds_grow_with_pixels():
+    cases = measure.cases("growth", tiny=False)
+    found = {c: answers(0.25 + 3e-6 * c.size**2 * c.batch + (c.way == "bf16")) for c in cases}
+    counted = {(c.size, c.batch): 10.0 for c in cases}
+    rows = [
+        dict(zip(measure.GROWTH, row, strict=True))
+        for row in measure.growth_rows(found, counted, RATES)
+    ]
+    for row in rows:
+        assert row["constant_ms"] == pytest.approx(1250 if row["way"] == "bf16" else 250)
+        assert row["microseconds_per_pixel"] == pytest.approx(3)
+        assert row["fit"] == pytest.approx(row["median"])
+        assert row["floor"] == pytest.approx(0.1)
+
+
+def test_rows_of_other_workloads_are_kept(here, tmp_path, capsys):
+    (tmp_path / "plain").mkdir()
+    kept = {c: "1" for c in measure.STEP} | {"workload": "stylize", "way": "plain"}
+    stale = kept | {"workload": "train-embedded", "loss": "0"}
+    write_table(tmp_path / "step.csv", measure.STEP, [list(r.values()) for r in (kept, stale)])
+    measure.main(["--tiny", "--only", "train-embedded", "growth", "--out", str(tmp_path)])
+    rows = read_table(tmp_path / "step.csv")
+    assert rows[-1] == kept
+    assert [row["way"] for row in rows[:-1]] == ["plain", "fp32", "bf16"]
+    assert {row["workload"] for row in rows[:-1]} == {"train-embedded"}
+    assert all(row[c] for row in rows for c in measure.STEP)
+    facts = json.loads((tmp_path / "machine.json").read_text())
+    assert list(facts) == ["limits", "train-embedded", "growth"]
+    assert facts["growth"]["torch"] == torch.__version__ and facts["growth"]["rounds"] == 1
+    assert len(read_table(tmp_path / "limits.csv")) == 4 * 2
+    assert {row["way"] for row in read_table(tmp_path / "growth.csv")} == {"fp32", "bf16"}
+    assert (tmp_path / "step.pdf").stat().st_size and (tmp_path / "step.png").stat().st_size
+    shown = capsys.readouterr().out
+    assert "microseconds a pixel" in shown and "| train-embedded |" in shown
+
+
+@pytest.mark.parametrize("tables", [(), ("step",), ("growth",)])
+def test_a_figure_of_what_there_is(tmp_path, tables):
+    cases = measure.cases("train-v2", tiny=False)
+    found = {case: answers(2) for case in cases}
+    if "step" in tables:  # without a ratio
+        rows = measure.step_rows(found, {(256, 16): 50.0}, RATES)
+        measure.merge(tmp_path / "step.csv", measure.STEP, "train-v2", rows)
+    if "growth" in tables:
+        found = {case: answers(case.size) for case in measure.cases("growth", tiny=False)}
+        counted = {(case.size, case.batch): 10.0 for case in found}
+        rows = measure.growth_rows(found, counted, RATES)
+        measure.merge(tmp_path / "growth.csv", measure.GROWTH, "growth", rows)
+    plot.draw(str(tmp_path))
+    assert (tmp_path / "step.png").exists() == bool(tables)
+
+
+# Processes
+
+
+def test_a_process_of_its_own():
+    case = measure.cases("stylize", tiny=True)[0]
+    task = {"case": dataclasses.asdict(case), "repetitions": 2, "tiny": True}
+    found = measure.child("work", task, "it")
+    assert len(found["seconds"]) == 2
+    assert found["loss"] == pytest.approx(work.measure(case, 1, True)["loss"], rel=1e-4)
+    assert 50 < found["import_rss_mib"] <= found["peak_rss_mib"] < 2000
+
+
+def test_the_parent_has_no_pytorch():
+    """Its memory would count as its children's peak."""
+    program = "import sys, runpy; sys.argv = ['measure', '--help']; "
+    program += "runpy.run_path('benchmarks/measure.py', run_name='__main__')"
+    done = call(sys.executable, "-X", "importtime", "-c", program)
+    assert done.returncode == 0 and "--repetitions" in done.stdout
+    assert "| torch" not in done.stderr
+
+
+def test_a_broken_process_is_one_line():
+    case = dataclasses.replace(measure.cases("growth", tiny=True)[0], way="fp12")
+    with pytest.raises(SystemExit) as ended:
+        measure.in_turns([case], 1, 1, tiny=True)
+    said = ended.value.code  # Python prints a text and exits with 1
+    assert said.startswith("growth (32 px, batch 1), fp12: ended with code 1: ")
+    assert "ValidationError" in said and "\n" not in said
+
+
+def test_a_killed_process_is_one_line(monkeypatch):
+    program = "import os; os.kill(os.getpid(), 9)"
+    monkeypatch.setattr(measure, "PYTHON", (sys.executable, "-c", program))
+    with pytest.raises(SystemExit, match="^limits: ended with code -9: it said nothing$"):
+        measure.main(["--tiny"])
+
+
+@pytest.mark.parametrize("option", ["--rounds", "--repetitions"])
+def test_nothing_cannot_be_measured(option, capsys):
+    with pytest.raises(SystemExit):
+        measure.main([option, "0"])
+    assert f"{option} must be 1 or more" in capsys.readouterr().err
+
+
+# In the README
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A README with the markers, and tables."""
+    monkeypatch.setattr(update, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("a\n<!-- bench -->\nold\n<!-- /bench -->\nz\n")
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    cases = measure.cases("train-stylenet", tiny=False)
+    found = dict(zip(cases, (answers(5), answers(2), answers(0.1)), strict=True))
+    rows = measure.step_rows(found, {(256, 4): 5.0}, RATES)
+    measure.merge(folder / "step.csv", measure.STEP, "train-stylenet", rows)
+    limits = [(name, threads, value, "GFLOP/s") for (name, threads), value in RATES.items()]
+    write_table(folder / "limits.csv", measure.LIMITS, limits)
+    return tmp_path
+
+
+def refresh(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["update.py", "--bench"])
+    update.main()
+
+
+def test_the_table_in_the_readme(project, monkeypatch):
+    refresh(monkeypatch)
+    readme = (project / "README.md").read_text()
+    name = "step of StyleNet, 256 px, batch 4, 2 threads"
+    assert f"| {name} | plain | 5 / 5 / 5 s | 1 | 1 % | 305 |" in readme
+    assert f"| {name} | bf16 | 100 / 100 / 100 ms | 50 | 50 % | 300 |" in readme
+    assert "| fp32 convolution (GFLOP/s) | 100 | 100 |" in readme
+    assert readme.startswith("a\n<!-- bench -->\n|") and readme.endswith("\n<!-- /bench -->\nz\n")
+    assert "old" not in readme and "µs" not in readme
+    found = {case: answers(case.size) for case in measure.cases("growth", tiny=False)}
+    counted = {(case.size, case.batch): 10.0 for case in found}
+    rows = measure.growth_rows(found, counted, RATES)
+    measure.merge(project / "benchmarks" / "growth.csv", measure.GROWTH, "growth", rows)
+    refresh(monkeypatch)
+    assert "µs per pixel of the batch |" in (project / "README.md").read_text()
+
+
+@pytest.mark.parametrize("missing", ["markers", "step.csv", "limits.csv"])
+def test_a_readme_without_what_the_table_needs_stays(project, monkeypatch, missing):
+    if missing == "markers":
+        (project / "README.md").write_text("a\n")
+    else:
+        (project / "benchmarks" / missing).unlink()
+    before = (project / "README.md").read_bytes()
+    refresh(monkeypatch)
+    assert (project / "README.md").read_bytes() == before
+
+
+# The plain path
+
+
+def twins(settings, pictures):
+    """A network in training mode and the plain one with the same weights, in float64."""
+    net = generators.build(settings, 0, pictures)
+    rng = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.InstanceNorm2d | nn.BatchNorm2d):
+            nn.init.uniform_(module.bias, -0.5, 0.5, generator=rng)
+    other = work.counterpart(net, settings)
+    return net.double().train(), other.double().train()
+
+
+def same(found, wanted, unit=None):
+    scale = float((wanted if unit is None else unit).abs().max())
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9 * scale)
+
+
+def assert_same(net, other, content, noise):
+    """Outputs, gradients and running averages of two steps."""
+    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in other.parameters())
+    rng = torch.Generator().manual_seed(3)
+    for _ in range(2):
+        found, wanted = net(content, noise), other(content, noise)
+        same(found, wanted)
+        weights = torch.randn(found.shape, generator=rng, dtype=found.dtype)
+        for made in (found, wanted):
+            (made * weights).sum().backward()
+    units = torch.cat([p.grad.flatten() for p in other.parameters()])
+    for mine, theirs in work.pairs(net, other):
+        for (name, found), wanted in zip(mine.named_parameters(), theirs.parameters(), strict=True):
+            same(found.grad, wanted.grad, units)
+            assert found.grad.abs().max() > 0, name
+        for found, wanted in zip(mine.buffers(), theirs.buffers(), strict=True):
+            same(found, wanted)
+    with torch.no_grad():
+        same(net.eval()(content, noise), other.eval()(content, noise))
+
+
+@pytest.mark.parametrize("remade", [False, True])
+@pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_stylenet_is_the_plain_one(norm, upsampling, remade, monkeypatch):
+    monkeypatch.setattr(layers, "LARGE", 1 if remade else layers.LARGE)
+    settings = StyleNet(norm=norm, width=4, blocks=2, upsampling=upsampling)
+    rng = torch.Generator().manual_seed(2)
+    content = torch.rand(2, 3, 16, 24, generator=rng, dtype=torch.float64)
+    assert_same(*twins(settings, PHOTOGRAPHS), content, [])
+
+
+@pytest.mark.parametrize("remade", [False, True])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_texturenet_v1_is_the_plain_one(norm, remade, monkeypatch):
+    monkeypatch.setattr(layers, "LARGE", 1 if remade else layers.LARGE)
+    net, other = twins(TextureNetV1("texturenet_v1", norm=norm, width=3), TEXTURE)
+    rng = torch.Generator().manual_seed(2)
+    shapes = net.noise_shapes(2, 64, 96)
+    noise = [torch.rand(shape, generator=rng, dtype=torch.float64) for shape in shapes]
+    assert_same(net, other, None, noise)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_the_objective_is_the_plain_one(pool, normalise):
+    settings = config.Objective(
+        style_layers=("relu1_1", "relu2_1", "relu3_2"),
+        content_layers=("relu3_1",),
+        style_weight=1.0 if normalise else 3.0,  # the plain one scales it away
+        content_weight=0.5,
+        normalise_gradients=normalise,
+    )
+    wanted = {*settings.style_layers, *settings.content_layers}
+    descriptor = load("vgg19_lite", wanted, pool=pool)
+    rng = torch.Generator().manual_seed(0)
+    style, *contents = torch.rand(4, 3, 32, 48, generator=rng)
+    content, start = torch.stack(contents), torch.rand(3, 3, 32, 48, generator=rng)
+    ours = Objective(settings, descriptor, style)
+    plainly = work.plain_objective(settings, descriptor, style)
+    assert isinstance(plainly, plain.Objective)
+    values, gradients = [], []
+    for objective in (ours, plainly):
+        images = start.clone().requires_grad_(True)
+        made = objective(images, objective.content_targets(content))
+        loss = made.total.mean() if objective is ours else made
+        loss.backward()
+        values.append(loss.item())
+        gradients.append(images.grad)
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+    apart = (gradients[0] - gradients[1]).norm() / gradients[1].norm()
+    assert apart < 1e-4
+
+
+def test_there_is_no_plain_v2():
+    settings = work.NETWORKS["TextureNetV2"]
+    net = generators.build(dataclasses.replace(settings, width=2), 0, config.Texture("ihc", 8, 8))
+    with pytest.raises(ValueError, match="no plain texturenet_v2"):
+        work.counterpart(net, settings)
+
+
+# Whole trainings
 
 
 def test_rounding_over_a_training(tmp_path):

@@ -379,6 +379,7 @@ OTHER = {
     "channels_last": True,
     "compile": True,
     "graph": True,
+    "part": 2,
 }
 
 

@@ -250,7 +250,7 @@ def test_photographs_load(name):
 def test_unknown_image_lists_the_known_ones():
     with pytest.raises(UsageError, match="'chelsae'") as caught:
         data.load_image("chelsae")
-    assert all(name in str(caught.value) for name in [*data.PHOTOS, *data.EXEMPLARS])
+    assert all(name in str(caught.value) for name in [*data.PHOTOS, *data.DRAWN])
 
 
 def test_load_image_by_exemplar_and_by_file(tmp_path):

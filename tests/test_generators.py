@@ -10,7 +10,7 @@ from torch import nn
 from texnet import config
 from texnet.errors import UsageError
 from texnet.generators import SkipNet, StyleNet, TextureNetV1, TextureNetV2, build, initialise
-from texnet.layers import CrossChannelNorm, Wrap, WrappedConv, normalisation
+from texnet.layers import CrossChannelNorm, InstanceNorm, Wrap, normalisation
 
 NORMS = ("instance", "batch", "instance_first", "lrn_first", "none")
 PLAIN_NORMS = ("instance", "batch", "none")
@@ -217,14 +217,6 @@ def test_wrap_is_circular_padding_and_so_is_its_gradient(size):
     assert torch.autograd.gradcheck(Wrap.apply, x.requires_grad_(True))
 
 
-def test_wrapped_convolution_is_pytorchs_circular_one():
-    ours = WrappedConv(3, 4, 3)
-    theirs = nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")
-    theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(2, 3, 6, 5)
-    torch.testing.assert_close(ours(x), theirs(x))
-
-
 def test_pyramid_is_the_authors_recursion():
     """Their models/pyramid.lua, from the image backwards, in plain functions."""
     net = pyramid("instance")
@@ -236,7 +228,8 @@ def test_pyramid_is_the_authors_recursion():
         return scale * (x - mean) / (variance + 1e-5).sqrt() + bias
 
     def thrice(layers, x):
-        for convolution, norm in zip(layers[::3], layers[1::3], strict=True):
+        convolutions, norms = of_type(layers, nn.Conv2d), of_type(layers, nn.InstanceNorm2d)
+        for convolution, norm in zip(convolutions[:3], norms, strict=True):
             if convolution.kernel_size == (3, 3):
                 x = F.pad(x, (1, 1, 1, 1), mode="circular")
             x = normalise(norm, F.conv2d(x, convolution.weight, convolution.bias))
@@ -247,12 +240,14 @@ def test_pyramid_is_the_authors_recursion():
         finer = thrice(net.branches[i], noise[i])
         if i == 0:
             return finer
+        join = net.joins[i - 1]
         coarser = scale(i - 1).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-        coarser = normalise(net.coarse_norms[i - 1], coarser)
-        finer = normalise(net.fine_norms[i - 1], finer)
-        return thrice(net.joined[i - 1], torch.cat([coarser, finer], dim=1))
+        coarser, finer = normalise(join.coarse_norm, coarser), normalise(join.fine_norm, finer)
+        layers = nn.ModuleList([join.first, join.rest])
+        return thrice(layers, torch.cat([coarser, finer], dim=1))
 
-    expected = 0.5 + F.conv2d(scale(5), net.last.weight, net.last.bias)
+    last = net.joins[-1].rest[-1]
+    expected = 0.5 + F.conv2d(scale(5), last.weight, last.bias)
     assert expected.std() > 0.1
     torch.testing.assert_close(net(None, noise), expected)
 
@@ -274,10 +269,12 @@ def test_pyramid_normalises_both_branches_before_it_joins_them(norm):
     for layer in of_type(net, nn.InstanceNorm2d | nn.BatchNorm2d):
         layer.reset_parameters()  # scale 1, bias 0
     seen = []
-    for join in net.joined:
-        join.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    for join in net.joins:
+        coarse, fine = join.normalised, join.fine_norm
+        join.normalised = lambda x, coarse=coarse: seen.append(coarse(x)) or seen[-1]
+        fine.register_forward_hook(lambda module, given, out: seen.append(out))
     net(None, noise_for(net, 3, 64, 64))
-    assert [x.shape[1] for x in seen] == [4, 6, 8, 10, 12]
+    assert [x.shape[1] for x in seen] == [2, 2, 4, 2, 6, 2, 8, 2, 10, 2]
     over = (0, 2, 3) if norm == "batch" else (2, 3)
     for x in seen:
         mean, variance = x.mean(over), x.var(over, correction=0)
@@ -410,7 +407,7 @@ def test_doubling_leaves_no_checkerboard():
     net = vectors("none", size=32)
     for layer in of_type(net, nn.Conv2d):  # zero padding is felt at the borders
         layer.padding_mode = "replicate"
-    image = net.body(torch.randn(1, 64, 1, 1).expand(-1, -1, 4, 4))
+    image = net.body(torch.randn(1, 64, 1, 1).repeat(1, 1, 4, 4))
     torch.testing.assert_close(image, image[..., :1, :1].expand_as(image))
     assert {layer.mode for layer in of_type(net, nn.Upsample)} == {"bilinear"}
 
@@ -424,7 +421,7 @@ def test_texture_networks_train_with_every_norm(settings, norm):
     image = net(None, noise_for(net, 2, 64, 64))
     assert image.shape == (2, 3, 64, 64)
     found = {type(layer) for layer in of_type(net, nn.InstanceNorm2d | nn.BatchNorm2d)}
-    assert found == {"instance": {nn.InstanceNorm2d}, "batch": {nn.BatchNorm2d}}.get(norm, set())
+    assert found == {"instance": {InstanceNorm}, "batch": {nn.BatchNorm2d}}.get(norm, set())
     image.square().mean().backward()
     for name, p in net.named_parameters():
         assert p.grad.isfinite().all()
@@ -441,7 +438,8 @@ def test_texture_networks_follow_their_settings_and_seed():
     assert not torch.equal(weights, c.full[0].weight)
     assert 0.9 / 8**0.5 < weights.abs().max() <= 1 / 8**0.5  # Torch7's nn.Linear
     net = build(config.TextureNetV1("texturenet_v1", width=3, noise_channels=1), 0, texture(64))
-    assert net.noise_channels == 1 and net.last.in_channels == 6 * 3 and not net.content
+    assert net.noise_channels == 1 and not net.content
+    assert net.joins[-1].rest[-1].in_channels == 6 * 3
 
 
 def test_pyramid_of_photographs_is_the_one_that_takes_content():

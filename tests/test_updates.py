@@ -77,7 +77,8 @@ def test_bf16_is_near_fp32_and_keeps_weights_and_losses_in_fp32():
     exact, _ = steps(5)
     rounded, weights = steps(5, bf16=True)
     assert not torch.equal(exact, rounded), "bf16 did nothing"
-    torch.testing.assert_close(rounded[:, :3], exact[:, :3], rtol=0.01, atol=0)
+    # Of the same weights; afterwards training itself makes more of every rounding.
+    torch.testing.assert_close(rounded[0, :3], exact[0, :3], rtol=0.005, atol=0)
     assert {value.dtype for value in weights.values()} <= {torch.float32, torch.int64}
     assert rounded.dtype == torch.float32
 
@@ -205,7 +206,8 @@ def test_tf32_is_near_fp32():
     exact, _ = steps(5, "cuda")
     runtime.prepare("cuda", 1, "tf32")
     rounded, _ = steps(5, "cuda")
-    torch.testing.assert_close(rounded[:, :3], exact[:, :3], rtol=0.01, atol=0)
+    # Of the same weights; afterwards training itself makes more of every rounding.
+    torch.testing.assert_close(rounded[0, :3], exact[0, :3], rtol=0.005, atol=0)
 
 
 @needs_cuda

@@ -100,15 +100,16 @@ class InstanceNorm(torch.autograd.Function):
         means, deviations = [], []
         made = torch.empty_like(maps)
         for image, out in zip(maps.split(1), made.split(1), strict=True):
-            mean, variance = statistics(image)
-            mean, inverse = mean.to(scale.dtype), (variance + eps).rsqrt().to(scale.dtype)
             if maps.dtype == scale.dtype:
-                factor = (scale * inverse).view(1, -1, 1, 1)
-                shift = bias.view(1, -1, 1, 1) - mean.view(1, -1, 1, 1) * factor
-                torch.addcmul(shift, image, factor, out=out)
-            else:  # bfloat16: this kernel rounds once, at the end
-                given = (scale, bias, mean, variance.to(scale.dtype))
-                out.copy_(torch.native_batch_norm(image, *given, False, 0.0, eps)[0])
+                mean, variance = (each.to(scale.dtype) for each in statistics(image))
+                inverse = (variance + eps).rsqrt()
+                factor = scale * inverse
+                shift = bias - mean * factor
+                torch.addcmul(shift[:, None, None], image, factor[:, None, None], out=out)
+            else:  # bfloat16, with statistics in float32
+                given = (scale, bias, None, None, True, 0.0, eps)
+                found, mean, inverse = torch.native_batch_norm(image, *given)
+                out.copy_(found)
             means.append(mean)
             deviations.append(inverse)
         context.save_for_backward(maps, scale, torch.stack(means), torch.stack(deviations))
@@ -174,7 +175,7 @@ class ReplicationPad(torch.autograd.Function):
             like = gradient.new_empty((*gradient.shape[:2], *shape))
             sides = [context.side] * 4
             return torch.ops.aten.replication_pad2d_backward(gradient, like, sides), None
-        made = gradient[:, :, 1:-1, 1:-1].contiguous(memory_format=LAST)
+        made = gradient[:, :, 1:-1, 1:-1].clone(memory_format=LAST)
         for at in (0, -1):
             line = gradient[:, :, at]
             made[:, :, at].add_(line[..., 1:-1])
