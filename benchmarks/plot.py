@@ -23,6 +23,7 @@ Rows = Sequence[dict[str, str]]
 COLOUR = {"fp32": COLOURS["instance"], "bf16": COLOURS["batch"], "strips": COLOURS["noise"]}
 BAR = 0.8
 """Height of a bar, of which each way has one."""
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
 
 
 def colour(way: str) -> str:
@@ -74,7 +75,7 @@ def ratios(axes: Axes, rows: Rows) -> None:
             name = None if way in known else way
             lighter = 0.5 if "part" in way else 1
             axes.barh(at, ratio, BAR, color=colour(way), alpha=lighter, label=name, linewidth=0)
-            axes.text(ratio, at, f" {ratio:.3g}", va="center", fontsize=6)
+            axes.text(ratio, at, f" {ratio:.3g}", va="center", fontsize=6, bbox=CLEAR)
             known.add(way)
             at += 1
         at += 1
@@ -87,24 +88,24 @@ def ratios(axes: Axes, rows: Rows) -> None:
         axes.legend(loc="lower center", bbox_to_anchor=(0.3, 1), ncols=3)
 
 
-def draw(folder: str) -> None:
-    """The panels whose tables are there; nothing where there are none."""
-    panels = [
-        (panel, read_table(path), share)
-        for panel, name, share in ((growth, "growth", 1.2), (ratios, "step", 1))
-        if (path := Path(folder) / f"{name}.csv").exists()
-    ]
-    if not panels:
-        return
-    shares = [share for _, _, share in panels]
+def draw(folder: str) -> list[str]:
+    """The panels whose tables are there; returns which, and draws nothing where there are none."""
+    paths = {name: Path(folder) / f"{name}.csv" for name in PANELS}
+    shown = [name for name, path in paths.items() if path.exists()]
+    if not shown:
+        return shown
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(WIDTH, 4.2), width_ratios=shares, layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
-    for one, (panel, rows, _) in zip(axes[0], panels, strict=True):
-        panel(one, rows)
+        1, len(shown), figsize=(WIDTH, 4.2), layout="constrained", squeeze=False
+    )
+    for one, name in zip(axes[0], shown, strict=True):
+        PANELS[name](one, read_table(paths[name]))
     save(figure, Path(folder) / "step.pdf")
+    plt.close(figure)
+    return shown
+
+
+PANELS = {"growth": growth, "step": ratios}
 
 
 if __name__ == "__main__":
-    draw(**json.loads(sys.argv[1]))
+    print(json.dumps(draw(**json.loads(sys.argv[1]))))

@@ -60,7 +60,7 @@ def optimise(
     # L-BFGS' first step has L1 norm 1, later ones do not depend on the unit. In this one the first
     # moves a pixel by a grey level on average; in grey levels it would waste eight evaluations.
     unit = start.numel() / 255
-    pixels = (start.detach()[None] / unit).requires_grad_(True)
+    pixels = (start.detach()[None].contiguous() / unit).requires_grad_(True)
     solver = torch.optim.LBFGS(
         [pixels],
         max_iter=evaluations,
