@@ -23,7 +23,7 @@ Rows = Sequence[dict[str, str]]
 COLOUR = {"fp32": COLOURS["instance"], "bf16": COLOURS["batch"], "strips": COLOURS["noise"]}
 BAR = 0.8
 """Height of a bar, of which each way has one."""
-CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
+CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0}
 
 
 def colour(way: str) -> str:

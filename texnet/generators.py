@@ -25,6 +25,7 @@ from texnet.layers import (
     InstanceNorm,
     Lean,
     ReplicationPad,
+    laid_out,
     normalisation,
 )
 from texnet.texturenets import TextureNetV1, TextureNetV2
@@ -140,7 +141,7 @@ class StyleNet(nn.Module):
             raise ValueError(
                 f"this StyleNet takes {self.noise_channels} noise channels, got {given}"
             )
-        x = torch.cat([self.first(content), *noise], dim=1)
+        x = laid_out(torch.cat([self.first(content), *noise], dim=1))
         height, width = x.shape[-2:]
         if height % 4 or width % 4:
             x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
@@ -204,7 +205,7 @@ class SkipNet(nn.Module):
         if noise:
             raise ValueError("SkipNet takes no noise")
         height, width = content.shape[-2:]
-        x = F.pad(content, (0, -width % 16, 0, -height % 16), mode="replicate")
+        x = laid_out(F.pad(content, (0, -width % 16, 0, -height % 16), mode="replicate"))
         kept = []
         for down, skip in zip(self.down, self.skips, strict=True):
             kept.append(skip(x))

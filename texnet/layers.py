@@ -29,6 +29,11 @@ class CrossChannelNorm(nn.Module):
         return images / (1 + 1e-4 * energy) ** 0.75
 
 
+def laid_out(maps: Tensor) -> Tensor:
+    """Maps in the layout in which the CPU convolves them without copies; elsewhere as they are."""
+    return maps.contiguous(memory_format=kernels.LAST) if maps.device.type == "cpu" else maps
+
+
 class InstanceNorm(nn.InstanceNorm2d):
     """Eq. 12 with a learnt scale and bias."""
 

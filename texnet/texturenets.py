@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from texnet import kernels
 from texnet.errors import UsageError
 from texnet.fields import Norm
-from texnet.layers import Lean, Wrap, WrappedPad, normalisation
+from texnet.layers import Lean, Wrap, WrappedPad, laid_out, normalisation
 
 
 def after_first(norm: Norm, channels: int) -> list[nn.Module]:
@@ -130,6 +130,7 @@ class TextureNetV1(nn.Module):
             padded = F.pad(content, (0, -width % 32, 0, -height % 32), mode="replicate")
             pooled = (F.avg_pool2d(padded, ratio) for ratio in self.ratios)
             inputs = [torch.cat(pair, dim=1) for pair in zip(pooled, noise, strict=True)]
+        inputs = [laid_out(each) for each in inputs]
         x = self.branches[0](inputs[0])
         for branch, join, finer in zip(self.branches[1:], self.joins, inputs[1:], strict=True):
             x = join(x, branch(finer))
