@@ -72,9 +72,8 @@ def _maps(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _mean(rows: Tensor) -> Tensor:
-    """Mean over positions, (B, 1, C), of matrices (B, H W, C); as a product, which is faster."""
-    count, positions, _ = rows.shape
-    return rows.new_full((1, 1, positions), 1 / positions).expand(count, -1, -1) @ rows
+    """Mean over positions, (B, 1, C), of matrices (B, H W, C)."""
+    return rows.mean(1, keepdim=True)
 
 
 class InstanceNorm(torch.autograd.Function):
