@@ -259,7 +259,8 @@ def measure(case: Case, repetitions: int, tiny: bool) -> dict[str, Any]:
     if case.way in PLAIN:  # as PyTorch is without us: the allocator, too
         torch.set_num_threads(case.threads)
     else:
-        runtime.prepare("cpu", case.threads, "bf16" if case.way.startswith("bf16") else "fp32")
+        precision = "bf16" if case.way.startswith("bf16") else "fp32"
+        runtime.prepare("cpu", case.threads, precision, lean="part" in case.way)
     work = WORKS.get(case.workload, training)(case, tiny)
     if not repetitions:
         return {"gflop": operations(work)}

@@ -376,7 +376,7 @@ OTHER = {
     "crop_scale": 0.7,
     "crops": 64,
     "precision": "bf16",
-    "channels_last": True,
+    "channels_last": False,
     "compile": True,
     "graph": True,
     "part": 2,

@@ -46,6 +46,7 @@ def plain_norm(x, scale, bias):
 def positions(request, monkeypatch):
     """Small maps are taken at once, large ones apart: both paths, on small maps."""
     monkeypatch.setattr(kernels, "POSITIONS", request.param)
+    monkeypatch.setattr(kernels, "SMALL", request.param)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

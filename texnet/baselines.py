@@ -79,9 +79,8 @@ def optimise(
         terms = objective(pixels * unit, content_targets)
         total = terms.total.sum()
         total.backward()
-        values = tuple(
-            t.sum().item() for t in (terms.total, terms.texture, terms.content, terms.tv)
-        )
+        each = (terms.total, terms.texture, terms.content, terms.tv)
+        values = tuple(torch.stack([t.detach().sum() for t in each]).tolist())
         if not abs(values[0]) < float("inf"):
             raise DivergenceError(
                 f"evaluation {len(trace) + 1}: the objective is {values[0]} (texture {values[1]}, "

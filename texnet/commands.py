@@ -122,8 +122,8 @@ def train(args: argparse.Namespace) -> None:
             "run.json of it"
         )
     check_writable(args.out)
-    precision = run.acceleration.precision
-    device = _device(args.device or run.device, run.threads, precision=precision)
+    how = {"precision": run.acceleration.precision, "lean": run.acceleration.part is not None}
+    device = _device(args.device or run.device, run.threads, **how)
     title, folder = f"{run.name} seed {run.seed}", args.out.parent
     with (
         alone(folder),

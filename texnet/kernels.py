@@ -16,6 +16,8 @@ from torch import Tensor
 LAST = torch.channels_last
 POSITIONS = 2**14
 """Of a map, whose sums PyTorch takes one after the other in float32; more are taken in parts."""
+SMALL = 2**12
+"""Positions of maps for whose images one call after the other would cost more than the work."""
 
 Context = Any  # torch's own type of an autograd function's context
 
@@ -86,7 +88,8 @@ class InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(context: Context, maps: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
         maps = maps.contiguous(memory_format=LAST)
-        context.small = maps[0, 0].numel() <= POSITIONS and maps.dtype == scale.dtype
+        several = len(maps) > 1 and maps[0, 0].numel() <= SMALL
+        context.small = several and maps.dtype == scale.dtype
         if context.small:  # all images at once
             rows = _rows(maps)
             mean = _mean(rows)

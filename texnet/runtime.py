@@ -13,6 +13,7 @@ import torch
 # glibc gives large freed blocks back to the system at once and takes page faults to get them again;
 # keeping them saves 14-42 % of a training step on the CPU. Numbers of the options: <malloc.h>.
 _MALLOPT = {-3: 2**31 - 1, -1: 2**31 - 1, -2: 256 << 20}  # mmap threshold, trim threshold, top pad
+_LEAN = {-3: 32 << 20}
 
 
 COMPILER = "torch._dynamo"
@@ -44,7 +45,11 @@ class NoCompiler(ModuleType):
 
 
 def prepare(
-    device: str = "cpu", threads: int = 1, precision: str = "fp32", reproducible: bool = True
+    device: str = "cpu",
+    threads: int = 1,
+    precision: str = "fp32",
+    reproducible: bool = True,
+    lean: bool = False,
 ) -> torch.device:
     """Set up this process for a run and return its device.
 
@@ -56,10 +61,12 @@ def prepare(
             products of Gram matrices; or ``bf16``, whose autocast is the run's.
         reproducible: whether fp32 on an accelerator takes deterministic algorithms. The other two
             always take the fastest.
+        lean: whether memory is short: freed blocks of 32 MiB and more go back to the system, which
+            takes a few per cent of the time, since kept ones do not fit what is asked for next.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        for option, value in _MALLOPT.items():
+        for option, value in (_MALLOPT | _LEAN if lean else _MALLOPT).items():
             if hasattr(libc, "mallopt"):
                 libc.mallopt(option, value)
     torch.set_num_threads(threads)
