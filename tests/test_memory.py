@@ -60,7 +60,8 @@ def test_memory_of_a_network_grows_with_the_pixels():
     def peak(side):
         return memory.peak_memory(lambda: net(torch.zeros(1, 3, side, side)), CPU)
 
-    assert peak(256) == pytest.approx(4 * peak(128), rel=0.05)
+    # Smaller maps PyTorch convolves another way, which takes more for each pixel.
+    assert peak(512) == pytest.approx(4 * peak(256), rel=0.05)
 
 
 def test_nothing_is_printed(capfd):

@@ -21,7 +21,7 @@ LARGE = 1_000_000
 """Pixels of an image from which on its memory is estimated first: small ones always fit. A larger
 one goes through a StyleNet by strips, which takes no longer, whatever memory there is: the same
 command writes the same bytes."""
-PROBE = 128
+PROBE = 256
 """Side of the image whose memory is measured for the estimate."""
 SHARE = 0.9
 """Of the memory that there is, what an image may take."""
