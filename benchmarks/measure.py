@@ -51,6 +51,8 @@ PLAIN = ("plain", "as neural-style-pt")
 """The ways that others are held against."""
 OURS = ("fp32", "bf16")
 PARTS = ("fp32, part 4", "bf16, part 4")
+CONTIGUOUS = "fp32, contiguous"
+"""With the generator's weights in PyTorch's usual layout (acceleration.channels_last: false)."""
 STRIPS = 1024
 """Side of an image from which on it is stylized by strips, too."""
 
@@ -96,10 +98,14 @@ class Workload:
 
 
 WORKLOADS = {
-    "train-stylenet": Workload("StyleNet", 2, ("plain", *OURS), ((256, 4),), ((32, 2),)),
+    "train-stylenet": Workload(
+        "StyleNet", 2, ("plain", *OURS, CONTIGUOUS), ((256, 4),), ((32, 2),)
+    ),
     "train-v1": Workload("TextureNetV1", 2, ("plain", *OURS, *PARTS), ((256, 16),), ((64, 6),)),
     "train-v2": Workload("TextureNetV2", 2, OURS, ((256, 16),), ((32, 2),), counted="fp32"),
-    "train-embedded": Workload("StyleNet", 1, ("plain", *OURS), ((96, 2),), ((96, 2),)),
+    "train-embedded": Workload(
+        "StyleNet", 1, ("plain", *OURS, CONTIGUOUS), ((96, 2),), ((96, 2),)
+    ),
     "optimise": Workload(
         "VGG-19", 2, (PLAIN[1], *OURS), ((256, 1), (512, 1)), ((32, 1),), counted=PLAIN[1]
     ),

@@ -108,8 +108,9 @@ def images(case: Case, count: int) -> Tensor:
 
 def acceleration(way: str) -> Acceleration:
     """How a way of ours computes."""
-    precision, _, part = way.partition(", part ")
-    return Acceleration(precision=precision, channels_last=True, part=int(part) if part else None)
+    precision, _, rest = way.partition(", ")
+    part = int(rest.removeprefix("part ")) if rest.startswith("part") else None
+    return Acceleration(precision=precision, channels_last=rest != "contiguous", part=part)
 
 
 class Setting(NamedTuple):
