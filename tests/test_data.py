@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from texnet import data
+from texnet import data, exemplars
 from texnet.data import ContentCrops
 from texnet.errors import DataError, MissingError, TexnetError, UsageError, WriteError
 
@@ -425,3 +425,57 @@ def test_images_under_folders(tmp_path):
         data.images_under([tmp_path / "folder.png"])
     with pytest.raises(MissingError, match="no such folder"):
         data.images_under([tmp_path / "a.jpg"])
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """An empty cache; counts how often an exemplar is drawn."""
+    monkeypatch.setenv("TEXNET_CACHE", str(tmp_path / "cache"))
+    data.drawn.cache_clear()
+    times, original = [], exemplars.draw
+    monkeypatch.setattr(exemplars, "draw", lambda *a, **k: times.append(a) or original(*a, **k))
+    yield tmp_path / "cache", times
+    data.drawn.cache_clear()
+
+
+def test_an_exemplar_is_drawn_once_for_all_processes(cached):
+    folder, times = cached
+    first = data.load_image("scales", 48)
+    data.drawn.cache_clear()  # as another process has it
+    assert torch.equal(data.load_image("scales", 48), first)
+    assert len(times) == 1 and first.shape == (3, 48, 48)
+    data.load_image("scales", 40)
+    data.load_image("waves", 48)
+    assert len(times) == 3 and len(list(folder.rglob("*.safetensors"))) == 3
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:100], lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:]]
+)
+def test_a_damaged_drawing_is_drawn_again(cached, damage):
+    folder, times = cached
+    first = data.load_image("scales", 48)
+    (kept,) = folder.rglob("*.safetensors")
+    kept.write_bytes(damage(kept.read_bytes()))
+    data.drawn.cache_clear()
+    assert torch.equal(data.load_image("scales", 48), first)
+    assert len(times) == 2
+    data.drawn.cache_clear()
+    data.load_image("scales", 48)
+    assert len(times) == 2, "the damaged file was not replaced"
+
+
+def test_a_cache_that_cannot_be_written_is_none(cached):
+    folder, times = cached
+    folder.write_text("a file")
+    assert data.load_image("scales", 48).shape == (3, 48, 48)
+    assert len(times) == 1
+
+
+def test_drawings_of_other_code_are_not_taken(cached, monkeypatch):
+    _, times = cached
+    data.load_image("scales", 48)
+    data.drawn.cache_clear()
+    monkeypatch.setattr(data, "digest", lambda module: "0" * 12)
+    data.load_image("scales", 48)
+    assert len(times) == 2
