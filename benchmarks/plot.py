@@ -73,7 +73,7 @@ def ratios(axes: Axes, rows: Rows) -> None:
         for row in mine:
             way, ratio = row["way"], float(row["ratio"])
             name = None if way in known else way
-            lighter = 0.5 if "part" in way else 1
+            lighter = 0.5 if "," in way else 1
             axes.barh(at, ratio, BAR, color=colour(way), alpha=lighter, label=name, linewidth=0)
             axes.text(ratio, at, f" {ratio:.3g}", va="center", fontsize=6, bbox=CLEAR)
             known.add(way)

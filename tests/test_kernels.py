@@ -105,6 +105,25 @@ def test_the_derivative_of_gram_matrices_by_finite_differences(positions):
     assert torch.autograd.gradcheck(kernels.Gram.apply, x)
 
 
+def test_gram_matrices_are_not_rounded_by_autocast(positions):
+    x = random(2, 3, 6, 6, kind=torch.float32).requires_grad_(True)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = kernels.Gram.apply(x)
+        (gradient,) = torch.autograd.grad(inside.sum(), x)
+    outside = kernels.Gram.apply(x)
+    assert torch.equal(inside, outside)
+    assert torch.equal(gradient, torch.autograd.grad(outside.sum(), x)[0])
+
+
+def test_second_derivatives_of_instance_norm_are_refused(positions):
+    """They would be wrong: its statistics are constants to autograd."""
+    x, scale, bias = random(2, 3, 4, 5).requires_grad_(True), random(3), random(3)
+    out = kernels.InstanceNorm.apply(x, scale, bias, 1e-5)
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 @pytest.mark.parametrize("side", [1, 2, 4])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 2, 1, 1), (1, 2, 2, 1)])
@@ -216,6 +235,43 @@ def test_lean_layers_keep_one_map_for_each_convolution(monkeypatch):
         monkeypatch.setattr(layers.Recipe, "pack", original)
         made_of[large] = sum(tensors)
     assert made_of == {10**9: 0, 0: 2 * 4}, "the activation's and the convolution's, four times"
+
+
+def test_what_is_made_again_is_of_the_mode_of_the_pass(monkeypatch):
+    """Batch norm may be in another mode by the time of the backward pass."""
+    x, found = random(2, 3, 8, 9), []
+    made = lean(nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+    for large in (10**9, 0):
+        monkeypatch.setattr(layers, "LARGE", large)
+        given = x.clone().requires_grad_(True)
+        out = made.train()(given).square().sum()
+        made.eval()
+        found.append(torch.autograd.grad(out, given)[0])
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("norm", [InstanceNorm, nn.BatchNorm2d])
+def test_what_is_made_again_in_bfloat16(norm, monkeypatch):
+    """Padded maps stay in bfloat16, and each is kept as a recipe by both who need it."""
+    made, x, found = lean(norm(4), nn.ReLU(inplace=True)).float(), random(2, 3, 8, 9).float(), []
+    packed, original = [], layers.Recipe.pack
+
+    def pack(self, tensor):
+        kept = original(self, tensor)
+        packed.append((kept is self, tensor.dtype))
+        return kept
+
+    monkeypatch.setattr(layers.Recipe, "pack", pack)
+    for large in (10**9, 0):
+        monkeypatch.setattr(layers, "LARGE", large)
+        given = x.clone().requires_grad_(True)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = made(given)
+        out.float().square().sum().backward()
+        found.append(given.grad)
+    assert torch.equal(*found)
+    recipes = [kind for recipe, kind in packed if recipe]
+    assert recipes == [torch.bfloat16] * 4
 
 
 def test_a_backward_pass_may_be_repeated(monkeypatch):

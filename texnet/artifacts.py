@@ -17,7 +17,7 @@ from texnet.process import namespace
 if TYPE_CHECKING:
     from torch import Tensor
 
-GENERATOR = "texnet-generator-1"
+GENERATOR = "texnet-generator-2"
 """The format of a trained generator's file, in its metadata."""
 DIGEST = "sha256"
 """The key of a safetensors file's own digest, in its metadata."""

@@ -123,8 +123,8 @@ class Acceleration:
     """Of convolutions: tf32 on cuda alone; bf16 by autocast. Gram matrices, losses and weights stay
     in fp32."""
     channels_last: bool = True
-    """Memory layout of the generator's weights, and on cuda of its maps (the descriptor's, and on
-    the CPU all maps, are always channels last)."""
+    """Memory layout of the generator's weights, and with them of its maps (the descriptor's are
+    always channels last)."""
     compile: bool = False
     """torch.compile of the descriptor, on cuda of the generator too."""
     graph: bool = False

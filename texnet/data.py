@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 EXEMPLAR_SIZE = 512
+MIN_EXEMPLAR = 32
 # Of EXIF's orientations. Pillow's exif_transpose also writes the EXIF data anew, which fails where
 # they hold an odd tag, though the picture is whole.
 TURNS = {
@@ -150,19 +152,22 @@ def drawn(name: str, size: int) -> Tensor:
     """An exemplar of the project, (3, size, size); the smallest has 32 pixels.
 
     Drawing one takes up to a second, and nearly every process needs one: it is kept in the cache,
-    under the digest of the code that draws it.
+    with what drew it.
     """
-    kept = cache() / "drawn" / f"{name}_{size}_{digest('exemplars')}.safetensors"
-    try:
-        return read_tensors(kept)[0]["image"]
-    except (DataError, KeyError, MissingError):  # not yet, or damaged
-        from texnet.exemplars import MIN_SIZE, draw
+    size = max(size, MIN_EXEMPLAR)
+    kept = cache() / "drawn" / f"{name}_{size}.safetensors"
+    by = {"exemplar": name, "code": digest("exemplars")}
+    by |= {package: version(package) for package in ("numpy", "scipy", "scikit-image")}
+    with suppress(DataError, KeyError, MissingError):  # not yet, or damaged
+        tensors, metadata = read_tensors(kept)
+        if metadata == by and tensors["image"].shape == (3, size, size):
+            return tensors["image"]
+    from texnet.exemplars import draw
 
-        drawing = draw(name, size=max(size, MIN_SIZE))
-        image = torch.from_numpy(drawing).permute(2, 0, 1).contiguous()
-        with suppress(WriteError):  # a cache that cannot be written is none
-            write_tensors(kept, {"image": image}, {"exemplar": name})
-        return image
+    image = torch.from_numpy(draw(name, size=size)).permute(2, 0, 1).contiguous()
+    with suppress(WriteError):  # a cache that cannot be written is none
+        write_tensors(kept, {"image": image}, by)
+    return image
 
 
 def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:

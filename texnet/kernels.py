@@ -7,11 +7,13 @@ PyTorch's operations compute (tests hold them against those in float64), but for
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LAST = torch.channels_last
 POSITIONS = 2**14
@@ -33,28 +35,30 @@ class Gram(torch.autograd.Function):
     @staticmethod
     def forward(context: Context, maps: Tensor) -> Tensor:
         context.save_for_backward(maps)
-        if not _long(maps):
-            rows = _rows(maps)
-            return rows.mT @ rows / maps[0].numel()
-        kernel = maps.new_empty((maps.shape[1], maps.shape[1], 1, 1))  # for its shape alone
-        how = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
-        found = [
-            torch.ops.aten.convolution_backward(image, image, kernel, *how)[1]
-            for image in maps.split(1)
-        ]
-        return torch.stack(found)[..., 0, 0] / maps[0].numel()
+        with torch.autocast(maps.device.type, enabled=False):  # whoever asks
+            if not _long(maps):
+                rows = _rows(maps)
+                return rows.mT @ rows / maps[0].numel()
+            kernel = maps.new_empty((maps.shape[1], maps.shape[1], 1, 1))  # for its shape alone
+            how = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
+            found = [
+                torch.ops.aten.convolution_backward(image, image, kernel, *how)[1]
+                for image in maps.split(1)
+            ]
+            return torch.stack(found)[..., 0, 0] / maps[0].numel()
 
     @staticmethod
     def backward(context: Context, gradient: Tensor) -> Tensor:
         (maps,) = context.saved_tensors
-        both = (gradient + gradient.mT) / maps[0].numel()
-        if not _long(maps):
-            return _maps(_rows(maps) @ both, maps)
-        found = [
-            F.conv2d(image, kernel[..., None, None])
-            for image, kernel in zip(maps.split(1), both, strict=True)
-        ]
-        return torch.cat(found)
+        with torch.autocast(maps.device.type, enabled=False):
+            both = (gradient + gradient.mT) / maps[0].numel()
+            if not _long(maps):
+                return _maps(_rows(maps) @ both, maps)
+            found = [
+                F.conv2d(image, kernel[..., None, None])
+                for image, kernel in zip(maps.split(1), both, strict=True)
+            ]
+            return torch.cat(found)
 
 
 def _long(maps: Tensor) -> bool:
@@ -119,6 +123,7 @@ class InstanceNorm(torch.autograd.Function):
         return made
 
     @staticmethod
+    @once_differentiable
     def backward(context: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         maps, scale, means, deviations = context.saved_tensors
         gradient = gradient.contiguous(memory_format=LAST)
@@ -187,12 +192,23 @@ class ReplicationPad(torch.autograd.Function):
         return made, None
 
 
-# Of bilinear doubling (weights 1/4 and 3/4) and three taps at the doubled size, [phase, tap of the
-# small map, tap of the doubled map]: pixels 2i and 2i + 1 see the small map's i - 1, i and i + 1.
-_DOUBLED = [
-    [[0.75, 0.25, 0], [0.25, 0.75, 0.75], [0, 0, 0.25]],
-    [[0.25, 0, 0], [0.75, 0.75, 0.25], [0, 0.25, 0.75]],
-]
+_TAPS = {
+    # Of bilinear doubling (weights 1/4 and 3/4) and three taps at the doubled size: [phase, tap of
+    # the small map, tap of the doubled map]. Pixels 2i, 2i + 1 see the small one's i - 1 to i + 1.
+    "doubled": [
+        [[0.75, 0.25, 0], [0.25, 0.75, 0.75], [0, 0, 0.25]],
+        [[0.25, 0, 0], [0.75, 0.75, 0.25], [0, 0.25, 0.75]],
+    ],
+    # Of nearest-neighbour doubling, as the four taps of a transposed convolution of stride 2: [its
+    # tap, tap of the doubled map].
+    "repeated": [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]],
+}
+
+
+@functools.cache
+def _taps(name: str, kind: torch.dtype, device: torch.device) -> Tensor:
+    """A table of taps; made once, for a copy to the device waits for it and stops a CUDA graph."""
+    return torch.tensor(_TAPS[name], dtype=kind, device=device)
 
 
 def doubled_kernel(kernel: Tensor) -> Tensor:
@@ -203,7 +219,7 @@ def doubled_kernel(kernel: Tensor) -> Tensor:
     Args:
         kernel: (C', C, 3, 3), of a convolution at the doubled size.
     """
-    taps = kernel.new_tensor(_DOUBLED)
+    taps = _taps("doubled", kernel.dtype, kernel.device)
     with torch.autocast(kernel.device.type, enabled=False):  # made of weights, exact as those
         made = torch.einsum("psk,qtl,ockl->pqocst", taps, taps, kernel)
     return made.flatten(0, 2)
@@ -221,11 +237,6 @@ def unfolded(maps: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2)
 
 
-# Of nearest-neighbour doubling and three taps at the doubled size, as the four taps of a transposed
-# convolution of stride 2: [its tap, tap of the doubled map].
-_REPEATED = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
-
-
 def repeated_kernel(kernel: Tensor) -> Tensor:
     """The kernel (C, C', 4, 4) of ``F.conv_transpose2d`` with stride 2 that nearest-neighbour
     doubling and ``kernel`` make; with padding 3 of a map that is padded by one.
@@ -233,6 +244,6 @@ def repeated_kernel(kernel: Tensor) -> Tensor:
     Args:
         kernel: (C', C, 3, 3), of a convolution at the doubled size.
     """
-    taps = kernel.new_tensor(_REPEATED)
+    taps = _taps("repeated", kernel.dtype, kernel.device)
     with torch.autocast(kernel.device.type, enabled=False):
         return torch.einsum("uk,vl,ockl->couv", taps, taps, kernel)

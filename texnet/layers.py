@@ -41,7 +41,9 @@ class InstanceNorm(nn.InstanceNorm2d):
         super().__init__(channels, eps=EPS, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x[0, 0].numel() == 1:  # of which nothing would be left: raises
+        if (
+            x.device.type != "cpu" or x.shape[2:].numel() == 1
+        ):  # of which nothing would be left: raises
             return super().forward(x)
         return kernels.InstanceNorm.apply(x, self.weight, self.bias, self.eps)
 
@@ -54,9 +56,11 @@ class ReplicationPad(nn.Module):
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.side and x.device.type == "cpu":
-            return kernels.ReplicationPad.apply(x, self.side)
-        return F.pad(x, (self.side,) * 4, mode="replicate")
+        # Padding rounds nothing; autocast would make float32 of bfloat16 and back.
+        with torch.autocast(x.device.type, enabled=False):
+            if self.side and x.device.type == "cpu":
+                return kernels.ReplicationPad.apply(x, self.side)
+            return F.pad(x, (self.side,) * 4, mode="replicate")
 
     def extra_repr(self) -> str:
         return str(self.side)
@@ -124,7 +128,8 @@ class Lean(nn.Sequential):
     """Layers one after the other, that keep for the backward pass what precedes a normalisation.
 
     What a normalisation, a padding and a rectification make of it is made again when it is needed,
-    in a few passes over memory: one map is kept for each convolution instead of two or three.
+    in a few passes over memory: one map is kept for each convolution instead of two or three. Only
+    on the CPU and of maps of ``LARGE`` values or more: of others the memory is not worth the time.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -167,9 +172,11 @@ def remade(
     if not worth or not isinstance(act, BETWEEN):
         return following(act(made))
 
+    of_batch = isinstance(norm, nn.BatchNorm2d) and norm.training
+
     def again() -> Tensor:
         with torch.no_grad():
-            if isinstance(norm, nn.BatchNorm2d) and norm.training:  # not into its averages twice
+            if of_batch:  # not into its averages twice
                 normalised = F.batch_norm(x, None, None, norm.weight, norm.bias, True, eps=norm.eps)
             else:
                 normalised = norm(x)
@@ -189,7 +196,7 @@ class Recipe:
     """Stands for a tensor among those that autograd keeps.
 
     Both the activation and the convolution after it keep the tensor: what is made again for the one
-    is kept until the other asks for it.
+    is kept until the other asks for it, or until the graph is freed.
     """
 
     def __init__(self, made: Tensor, again: Callable[[], Tensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.machinery
 import sys
 from types import ModuleType
 from typing import Any
@@ -28,20 +29,25 @@ class NoCompiler(ModuleType):
 
     def __init__(self) -> None:
         super().__init__(COMPILER)
+        self.__spec__ = importlib.machinery.ModuleSpec(COMPILER, None)
 
     @staticmethod
     def graph_break(*_: object) -> None:
         """Nothing is being compiled."""
 
-    @staticmethod
-    def disable(function: Any, *_: object, **__: object) -> Any:  # noqa: ANN401
+    def disable(self, function: Any = None, *given: Any, **how: Any) -> Any:  # noqa: ANN401
         """The function, which nothing would have compiled."""
-        return function
+        return self.real.disable(function, *given, **how) if function is None else function
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    @property
+    def real(self) -> ModuleType:
+        """The compiler, loaded in this one's place."""
         if sys.modules.get(COMPILER) is self:
             del sys.modules[COMPILER]
-        return getattr(importlib.import_module(COMPILER), name)
+        return importlib.import_module(COMPILER)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self.real, name)
 
 
 def prepare(

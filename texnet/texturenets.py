@@ -109,7 +109,8 @@ class TextureNetV1(nn.Module):
             for _ in scales
         )
         self.joins = nn.ModuleList(Join(norm, width * i, width) for i in scales[:-1])
-        self.joins[-1].rest.append(nn.Conv2d(width * len(scales), 3, 1))  # to the image
+        # To the image; there, because Lean layers need what follows their last normalisation.
+        self.joins[-1].rest.append(nn.Conv2d(width * len(scales), 3, 1))
 
     def noise_shapes(self, count: int, height: int, width: int) -> list[tuple[int, ...]]:
         """Shapes of the noise, coarse to fine; the sides are rounded up to multiples of 32."""
@@ -185,7 +186,7 @@ class TextureNetV2(nn.Module):
                 nn.ReLU(inplace=True),
             ]
 
-        layers: list[nn.Module] = [normalisation(norm, widths[0]), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [normalisation(norm, widths[0]), nn.ReLU()]
         for before, after in itertools.pairwise(widths):
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
             layers += [*convolution(before, after), *convolution(after, after)]

@@ -215,6 +215,10 @@ def load_generator(path: Path) -> tuple[generators.Network, config.Training]:
         MissingError, DataError: no such file; damaged; not a generator of this project.
     """
     tensors, metadata = read_tensors(path)
+    if metadata.get("format") == "texnet-generator-1":
+        raise DataError(
+            f"{path}: was made by an older texnet, whose tensors have other names; train it again"
+        )
     if metadata.get("format") != FORMAT:
         raise DataError(
             f"{path}: format is '{metadata.get('format')}', wanted '{FORMAT}'; "
