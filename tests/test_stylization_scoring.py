@@ -91,7 +91,8 @@ def objective_by_hand(settings, images):
 def test_instance_norm_behaves_alike_in_training_and_at_test_time(scored):
     found = scored(with_norm("instance"))
     assert found["mode_difference"] == [0.0, 0.0, 0.0]
-    assert max(found["batch_difference"]) < 1e-3  # grey levels of 255
+    # Grey levels of 255: rounding alone, for one image and several take different kernels.
+    assert max(found["batch_difference"]) < 255 * 1e-5
     for term in ("objective", "texture"):
         assert found[f"{term}_own_statistics"] == pytest.approx(found[term], rel=1e-5)
 

@@ -216,11 +216,11 @@ def test_modules_keep_to_their_budget_and_import_one_way():
     order = (
         "errors process sources artifacts documents registry archives assembly downloads "
         "fetch fields networks validation checkpoints config overrides textures parts "
-        "experiment exemplars runtime memory data contents descriptors distillation "
-        "statistics tables verification layers texturenets generators inputs losses estimator "
-        "updates releases training apply baselines metrics stylization_scoring scoring speed "
-        "evidence sweep stylization_claims generator_claims texture_claims claims progress "
-        "commands"
+        "experiment exemplars runtime memory data contents kernels descriptors distillation "
+        "statistics tables verification layers texturenets generators strips inputs losses "
+        "estimator gradients updates releases training apply baselines metrics "
+        "stylization_scoring scoring speed evidence sweep stylization_claims generator_claims "
+        "texture_claims claims progress commands"
     ).split()
     for path in (ROOT / "texnet").glob("*.py"):
         text = path.read_text()
