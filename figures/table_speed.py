@@ -27,8 +27,7 @@ def medians(rows: list[dict[str, str]]) -> Medians:
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         found[row["metric"]][row["content"]].append(float(row["value"]))
-    middle = {m: {c: median(values) for c, values in by.items()} for m, by in found.items()}
-    return defaultdict(dict, middle)
+    return defaultdict(dict, {m: {c: median(v) for c, v in by.items()} for m, by in found.items()})
 
 
 def by_size(found: Medians) -> Table:
