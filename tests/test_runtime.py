@@ -37,6 +37,9 @@ def test_optimisers_do_not_load_the_compiler():
     [
         'print(torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)).item())',
         "import torch._dynamo.utils; print(float(2))",
+        "print(torch.compiler.disable(recursive=False)(lambda: 2.0)())",
+        "import importlib.util; print(2.0 if importlib.util.find_spec('torch._dynamo') else 0);"
+        "import torch._dynamo.utils",
         "print(2.0 if torch._dynamo.is_compiling() is False else torch._dynamo)",
     ],
 )

@@ -41,9 +41,8 @@ class InstanceNorm(nn.InstanceNorm2d):
         super().__init__(channels, eps=EPS, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        if (
-            x.device.type != "cpu" or x.shape[2:].numel() == 1
-        ):  # of which nothing would be left: raises
+        # Of one pixel nothing would be left: PyTorch's raises.
+        if x.device.type != "cpu" or x.shape[2:].numel() == 1:
             return super().forward(x)
         return kernels.InstanceNorm.apply(x, self.weight, self.bias, self.eps)
 

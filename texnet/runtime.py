@@ -47,6 +47,8 @@ class NoCompiler(ModuleType):
         return importlib.import_module(COMPILER)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if name.startswith("__") and name != "__path__":  # who looks through all modules
+            raise AttributeError(name)
         return getattr(self.real, name)
 
 
