@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from texnet import commands
+from texnet import commands, own_arguments
+from texnet.options import THREADS, Parser, Verbs, computing, whole
 from texnet.process import guarded
 
-
-class Parser(argparse.ArgumentParser):
-    """Says one line about a wrong argument, not the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+TWO = {"train": ("texture", "style"), "optimize": ("texture", "style")}
+"""Verbs with a second word, which are verbs without it, too."""
 
 
-def whole(low: int, high: int = 2**31 - 1) -> Callable[[str], int]:
-    """A type of argument: a whole number in ``low`` to ``high``."""
-
-    def number(text: str) -> int:
-        try:
-            if low <= int(text) <= high:
-                return int(text)
-        except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number in {low} to {high}")
-
-    return number
-
-
-THREADS = whole(1, 256)
-
-
-def extent(text: str) -> tuple[int, int]:
-    """A type of argument: ``WIDTHxHEIGHT``, or one number for a square."""
-    width, _, height = text.partition("x")
-    side = whole(16, 8192)
-    return side(width), side(height or width)
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     top = Parser(prog="texnet", description="Improved Texture Networks, reproduced.")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(function, summary: str, example: str) -> argparse.ArgumentParser:  # noqa: ANN001
-        p = verbs.add_parser(
-            function.__name__,
-            help=summary,
-            description=summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,  # examples stay on their line
-            epilog=f"example: texnet {function.__name__} {example}",
-        )
-        p.set_defaults(run_verb=function)
-        p.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="(the same)")
-        return p
-
-    def computing(p: argparse.ArgumentParser, threads: bool = False) -> None:
-        p.add_argument("--device", choices=("cpu", "cuda", "mps", "auto"), help="where to compute")
-        if threads:
-            p.add_argument("--threads", type=THREADS, default=1, help="CPU threads (default 1)")
+    verbs = Verbs(top)
+    own_arguments.add(verbs)
+    verb = verbs.add
 
     p = verb(commands.configure, "write the run.json of every run", "config/config.yaml -o results")
     p.add_argument("config", help="YAML files joined by commas (later ones win), or JSON text")
@@ -113,45 +70,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("out", type=Path, help="images to write; history.csv goes beside it")
     p.add_argument(
         "--start", type=Path, metavar="MODEL", help="generator whose output is finetuned"
-    )
-    computing(p)
-
-    p = verb(
-        commands.stylize,
-        "apply a trained generator to images",
-        "model.safetensors photo.jpg -o out",
-    )
-    p.add_argument("model", type=Path)
-    p.add_argument("image", type=Path, help="an image, a folder of images or a photograph's name")
-    p.add_argument("-o", "--out", type=Path, required=True, help="folder of the results (PNG)")
-    p.add_argument("--size", type=whole(16, 8000), help="longer side in pixels (default: kept)")
-    p.add_argument(
-        "-n",
-        "--count",
-        type=whole(1, 10_000),
-        default=1,
-        help="samples of each image, where the generator takes noise (default 1)",
-    )
-    p.add_argument("--seed", type=whole(0), help="of that noise (default 0)")
-    computing(p, threads=True)
-
-    p = verb(commands.sample, "make textures", "model.safetensors -n 8 --size 512x256 -o out")
-    p.add_argument("model", type=Path)
-    p.add_argument("-n", "--count", type=whole(1, 10_000), default=1, help="samples (default 1)")
-    p.add_argument("-o", "--out", type=Path, required=True, help="folder of the results (PNG)")
-    p.add_argument("--size", type=extent, help="WIDTHxHEIGHT in pixels (default: as trained)")
-    p.add_argument("--seed", type=whole(0), default=0, help="of the noise")
-    computing(p, threads=True)
-
-    p = verb(
-        commands.score,
-        "measure runs on their held-out images",
-        "results/stylenet_in_seed0 -o scores.csv",
-    )
-    p.add_argument("runs", type=Path, nargs="+", help="directories of finished runs")
-    p.add_argument("-o", "--out", type=Path, required=True)
-    p.add_argument(
-        "--sizes", type=whole(16, 8192), nargs="*", default=[], help="other sides to measure at"
     )
     computing(p)
 
@@ -247,8 +165,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def joined(arguments: Sequence[str]) -> list[str]:
+    """``train texture`` as one word, for argparse; a folder of that name is ``./texture``."""
+    given = list(arguments)
+    for number, (word, following) in enumerate(itertools.pairwise(given)):
+        if not word.startswith("-"):
+            if following in TWO.get(word, ()):
+                given[number : number + 2] = [f"{word} {following}"]
+            break
+    return given
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
+    args = parser().parse_args(joined(sys.argv[1:] if arguments is None else arguments))
     last = arguments is None
     return guarded(f"texnet {args.verb}", lambda: args.run_verb(args), args.debug, last)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from texnet import config, strips
-from texnet.data import MIN_SIDE, fit, load_image
+from texnet.data import MIN_SIDE, fit, load_image, resize
 from texnet.errors import UsageError
 from texnet.generators import Network, SkipNet, TextureNetV1
 from texnet.inputs import NoiseStream
@@ -30,10 +32,20 @@ FRAGMENTED = 1.5
 the next layer (runtime.prepare). Measured at 2.4 and 5.8 megapixels: 1.1 to 1.5."""
 LONGEST = 8000
 """The largest --size."""
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
 
 
-def outputs(files: Sequence[Path], folder: Path, count: int) -> dict[Path, list[Path]]:
+def outputs(
+    files: Sequence[Path], folder: Path, count: int, kind: str = ".png"
+) -> dict[Path, list[Path]]:
     """The files to write in ``folder`` for each image; each file is written once and is no input.
+
+    Args:
+        files: what is read.
+        folder: where the results go.
+        count: how many there are of each.
+        kind: suffix of the results.
 
     Raises:
         UsageError: two images of one name; an input would be overwritten.
@@ -44,7 +56,7 @@ def outputs(files: Sequence[Path], folder: Path, count: int) -> dict[Path, list[
     by_file: dict[Path, list[Path]] = {}
     for file in files:
         names = [file.stem] if count == 1 else [f"{file.stem}_{i}" for i in range(count)]
-        by_file[file] = [folder / f"{name}.png" for name in names]
+        by_file[file] = [folder / f"{name}{kind}" for name in names]
         for out in by_file[file]:
             if out in made:
                 raise UsageError(f"{made[out]} and {file} would both become {out}; rename one")
@@ -163,6 +175,58 @@ def stylized(net: Network, content: Tensor, seed: int, number: int) -> Tensor:
     if height * width > LARGE and strips.supports(net):
         return strips.stylize(net, images, noise)[0]
     return net(images, noise)[0]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a stylized image looks, besides what the network makes of it."""
+
+    brush: float = 1.0
+    """Strokes as wide as this many times the trained ones: the network, whose strokes have a fixed
+    width in pixels, is shown a smaller image, and its result is enlarged again; below 1 a larger
+    one."""
+    keep_colour: bool = False
+    """Only the luminance is stylized, the colours stay (Gatys et al. 2016, Preserving Color in
+    Neural Artistic Style Transfer, section 4)."""
+
+    def worked_on(self, source: Path, shape: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the image that the network is shown for one of ``shape``.
+
+        Raises:
+            UsageError: a side would have less than 16 pixels.
+        """
+        height, width = (max(1, round(side / self.brush)) for side in shape)
+        if min(height, width) < MIN_SIDE <= min(shape):
+            raise UsageError(
+                f"{source}: --brush-size {self.brush:g} leaves {width}x{height} pixels, at least "
+                f"{MIN_SIDE}x{MIN_SIDE} are needed; use --brush-size "
+                f"{math.floor(10 * min(shape) / MIN_SIDE) / 10:g} or less"
+            )
+        return height, width
+
+    def __call__(self, net: Network, content: Tensor, seed: int, number: int) -> Tensor:
+        """Sample ``number`` of the stylized image, (3, H, W), of a content image (3, H, W)."""
+        shape = content.shape[-2:]
+        shown = content
+        if self.brush != 1:
+            height, width = (max(1, round(side / self.brush)) for side in shape)
+            shown = resize(content, (height, width))
+        made = stylized(net, shown, seed, number).cpu()
+        if self.brush != 1:
+            enlarged = F.interpolate(made[None], tuple(shape), mode="bicubic", antialias=True)
+            made = enlarged[0]
+        return recoloured(made, content) if self.keep_colour else made
+
+
+def recoloured(image: Tensor, content: Tensor) -> Tensor:
+    """The luminance of one image with the colours of another, both (3, H, W), RGB in [0, 1].
+
+    In YIQ, as in YCbCr, the other two channels do not change when the same amount is added to red,
+    green and blue.
+    """
+    weights = torch.tensor(LUMINANCE).view(3, 1, 1)
+    change = (weights * (image.clamp(0, 1) - content)).sum(0, keepdim=True)
+    return content + change
 
 
 def _larger(height: int, width: int, side: int) -> str:

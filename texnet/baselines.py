@@ -45,6 +45,7 @@ def optimise(
     start: Tensor,
     content_targets: Mapping[str, Tensor],
     evaluations: int,
+    on_evaluation: Callable[[int, float], None] = lambda number, value: None,
 ) -> Optimised:
     """Minimise the objective over one image by L-BFGS with a strong-Wolfe line search.
 
@@ -53,6 +54,7 @@ def optimise(
         start: (3, H, W), the first evaluation.
         content_targets: of one content image.
         evaluations: how often the objective and its gradient may be computed.
+        on_evaluation: is told of each evaluation, from 1 on, and the objective there.
 
     Raises:
         DivergenceError: the objective is not finite.
@@ -91,6 +93,7 @@ def optimise(
             trace.append(values)
             if values[0] < best[0]:
                 best = (values[0], pixels.detach().clone())
+            on_evaluation(len(trace), values[0])
         return total
 
     solver.step(closure)
@@ -155,8 +158,8 @@ def run_baseline(
             shown = None if texture else torch.stack(contents)
             starts = list(net(shown, [z.to(device) for z in noise])[..., : shape[0], : shape[1]])
     exemplar = style_image(*run.images.reference)
-    shown = fingerprint(exemplar, *starts, *contents, *objective.descriptor.parameters())
-    made_of = {"run": config.to_json(run), "code": digest("baselines"), "images": shown}
+    given = fingerprint(exemplar, *starts, *contents, *objective.descriptor.parameters())
+    made_of = {"run": config.to_json(run), "code": digest("baselines"), "images": given}
     checkpoint = Checkpoint(out.parent, made_of, device)
     kept = checkpoint.restore() or {"images": {}, "rows": []}
     images, rows = kept["images"], kept["rows"]

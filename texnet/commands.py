@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from texnet.errors import DifferenceError, MissingError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def configure(args: argparse.Namespace) -> None:
@@ -43,8 +47,8 @@ def _mapping(text: str) -> dict:
     return merged
 
 
-def _device(name: str, threads: int, **how: str | bool):  # noqa: ANN202 (a torch.device)
-    """Set up the process; UsageError where the device is not there."""
+def device_of(name: str, threads: int, **how: Any) -> torch.device:  # noqa: ANN401
+    """Set up the process and give its device; UsageError where that is not there."""
     import torch
 
     from texnet import runtime
@@ -123,7 +127,7 @@ def train(args: argparse.Namespace) -> None:
         )
     check_writable(args.out)
     how = {"precision": run.acceleration.precision, "lean": run.acceleration.part is not None}
-    device = _device(args.device or run.device, run.threads, **how)
+    device = device_of(args.device or run.device, run.threads, **how)
     title, folder = f"{run.name} seed {run.seed}", args.out.parent
     with (
         alone(folder),
@@ -138,7 +142,7 @@ def adopt(args: argparse.Namespace) -> None:
 
     releases.adopt(args.run, args.model, args.out)
     print(f"{args.out}: {args.model}, trained before")
-    training.show_samples(args.out, _device("cpu", 1))
+    training.show_samples(args.out, device_of("cpu", 1))
 
 
 def optimize(args: argparse.Namespace) -> None:
@@ -151,7 +155,7 @@ def optimize(args: argparse.Namespace) -> None:
     if not isinstance(run, config.Optimisation):
         raise UsageError(f"{args.run}: describes a training; use texnet train")
     check_writable(args.out)
-    device = _device(args.device or run.device, run.threads)
+    device = device_of(args.device or run.device, run.threads)
     images = run.images
     total = images.samples if isinstance(images, config.Texture) else len(images.heldout)
     with alone(args.out.parent), Progress(f"{run.name} seed {run.seed}", total) as show:
@@ -162,79 +166,17 @@ def optimize(args: argparse.Namespace) -> None:
         baselines.run_baseline(run, args.out, device, args.start, on_image)
 
 
-def stylize(args: argparse.Namespace) -> None:
-    from texnet import apply, config, data, training
-    from texnet.artifacts import check_writable
-
-    if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
-    files = data.images_under([args.image]) if args.image.is_dir() else [args.image]
-    made = apply.outputs(files, args.out, args.count)
-    check_writable(made[files[0]][0])
-    device = _device(args.device or "auto", args.threads)
-    net, run = training.load_generator(args.model)
-    if isinstance(run.images, config.Texture):
-        raise UsageError(f"{args.model}: makes textures, takes no image; use texnet sample")
-    apply.check_noise(net, args.model, args.seed, args.count)
-    check = apply.Checks(net.to(device), run)
-    # All images are looked at before the first is computed, and read again then: a folder may hold
-    # more than fits into memory.
-    warnings = []
-    for file in files:
-        warnings += check(file, *apply.content_image(file, args.size).shape[-2:])
-    for line in warnings:
-        print(line, file=sys.stderr)
-    for file, outs in made.items():
-        content = apply.content_image(file, args.size)
-        for number, out in enumerate(outs):
-            data.write_image(out, apply.stylized(net, content, args.seed or 0, number))
-            print(out)
-
-
 def score(args: argparse.Namespace) -> None:
     from texnet import config, scoring, tables
     from texnet.artifacts import check_writable
 
     check_writable(args.out)
     rows = []
-    for directory in args.runs:
+    for directory in args.what:
         run = config.read_run(directory / "run.json")
-        device = _device(args.device or run.device, run.threads)
+        device = device_of(args.device or run.device, run.threads)
         rows += scoring.score(directory, device, args.sizes)
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
-
-
-def sample(args: argparse.Namespace) -> None:
-    import torch
-
-    from texnet import config, data, inputs, training
-    from texnet.generators import TextureNetV2
-    from texnet.textures import label_of
-
-    if args.out.suffix.lower() in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"--out {args.out}: looks like a file; name a folder for the results")
-    device = _device(args.device or "auto", args.threads)
-    net, run = training.load_generator(args.model)
-    if not isinstance(run.images, config.Texture):
-        raise UsageError(f"{args.model}: stylizes images; use texnet stylize")
-    net.to(device)
-    width, height = args.size or (run.images.size, run.images.size)
-    pyramid = not isinstance(net, TextureNetV2)
-    if pyramid and run.generator.norm == "instance" and max(width, height) <= 32:
-        raise UsageError(
-            f"--size {width}x{height}: with instance norm a TextureNetV1 needs a side of more than "
-            "32 pixels, or its coarsest scale is one pixel"
-        )
-    noise = inputs.NoiseStream(net, args.seed)
-    for number in range(args.count):
-        z = [part.to(device) for part in noise(1, height, width, number)]
-        with torch.no_grad():
-            image = net(None, z)[0, :, :height, :width]
-        out = args.out / f"{run.name}_{label_of(run.images.exemplar)}_{number}.png"
-        data.write_image(out, image)
-        print(out)
-    if pyramid and (width % 32 or height % 32):
-        print("cropped from a multiple of 32: these do not tile", file=sys.stderr)
 
 
 def references(args: argparse.Namespace) -> None:
@@ -245,7 +187,7 @@ def references(args: argparse.Namespace) -> None:
     rows = []
     for path in args.runs:
         run = config.read_run(path)
-        device = _device(args.device or run.device, run.threads)
+        device = device_of(args.device or run.device, run.threads)
         rows += scoring.score_references(path, args.seeds, device)
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
 
@@ -256,7 +198,7 @@ def speed(args: argparse.Namespace) -> None:
 
     check_writable(args.out)
     settings = speed.read_settings(args.settings)
-    device = _device(settings.device, settings.threads, reproducible=False)
+    device = device_of(settings.device, settings.threads, reproducible=False)
     tables.write_table(args.out, tables.SCORE_COLUMNS, speed.measure(settings, device))
 
 
@@ -330,7 +272,7 @@ def distill(args: argparse.Namespace) -> None:
     from texnet.progress import Progress
 
     check_writable(args.out)
-    _device("cpu", args.threads)
+    device_of("cpu", args.threads)
     settings = distillation.Settings(steps=args.steps, seed=args.seed)
     with Progress("distillation", args.steps) as show:
 

@@ -15,7 +15,7 @@ from texnet.errors import UsageError
 LINES = 20
 
 
-class Progress(AbstractContextManager):
+class Progress(AbstractContextManager["Progress"]):
     """Progress of ``total`` steps: loss and time left.
 
     On a terminal a bar; in a log about twenty plain lines. The loss is read from the device only
@@ -27,7 +27,8 @@ class Progress(AbstractContextManager):
         self.every = max(1, total // LINES)
         self.terminal = sys.stderr.isatty()
         self.bar = tqdm(total=total, desc=title, disable=not self.terminal, dynamic_ncols=True)
-        self.start, self.first = time.monotonic(), None
+        self.start = time.monotonic()
+        self.first: int | None = None
         self.writer = None
         if tensorboard is not None:
             try:
@@ -38,24 +39,26 @@ class Progress(AbstractContextManager):
                 ) from error
             self.writer = SummaryWriter(str(tensorboard))
 
-    def __call__(self, done: int, loss: object) -> None:
-        """Report that ``done`` steps are done; ``loss`` is a number or a scalar tensor."""
+    def __call__(self, done: int, loss: object = None) -> None:
+        """Report that ``done`` steps are done; ``loss`` is a number, a scalar tensor or nothing."""
         if self.first is None:
             self.first = done - 1
         if self.terminal:
             self.bar.update(done - self.bar.n)
         if done % self.every and done != self.total:
             return
-        value = float(loss)  # type: ignore[arg-type]
-        if self.writer is not None:
+        value = None if loss is None else float(loss)  # type: ignore[arg-type]
+        if self.writer is not None and value is not None:
             self.writer.add_scalar("objective", value, done)
         if self.terminal:
-            self.bar.set_postfix(loss=f"{value:.4g}")
+            if value is not None:
+                self.bar.set_postfix(loss=f"{value:.4g}")
             return
         spent = time.monotonic() - self.start
         left = spent / (done - self.first) * (self.total - done)
         times = f"{spent:.0f} s, {left:.0f} s left"
-        line = f"{self.title}: {done}/{self.total}  loss {value:.4g}  {times}"
+        said = "" if value is None else f"  loss {value:.4g}"
+        line = f"{self.title}: {done}/{self.total}{said}  {times}"
         with suppress(OSError):  # a log on a full disk is no reason to stop
             print(line, file=sys.stderr, flush=True)
 

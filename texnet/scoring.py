@@ -134,22 +134,25 @@ class TextureMeter:
         self.spots = spotting(crops).mean()
 
     def __call__(self, run: str, seed: int, group: int, images: Tensor) -> list[Row]:
-        """Rows of one group."""
+        """Rows of one group; of a single image those alone that need no other."""
         texture = texture_loss_by_layer(self.objective, images)
         found = self.untrained(images.clamp(0, 1)) if self.untrained else {}
         wasserstein = {k: quantile_distance(quantiles(found[k]), self.quantiles[k]) for k in found}
-        embedding = contrast_removed(self.objective.descriptor, images)
         values = {
             ("texture", "loss"): torch.stack(list(texture.values())).sum(0).mean(),
             **{(f"texture_{k}", "loss"): v.mean() for k, v in texture.items()},
             **{(f"sliced_wasserstein_{k}", "activation"): v.mean() for k, v in wasserstein.items()},
-            ("pairwise_pixels", "RMS of [0,1]"): pairwise_pixels(images),
-            ("pairwise_features", "distance"): pairwise_features(embedding),
-            ("vendi", f"of {len(images)}"): vendi(embedding),
-            ("neighbour_entropy", "nats"): neighbour_entropy(images),
             ("spotting", "of exemplar"): (spotting(images) / self.spots).mean(),
             ("low_pass_share", "of variance"): low_pass_share(images).mean(),
         }
+        if len(images) > 1:
+            embedding = contrast_removed(self.objective.descriptor, images)
+            values |= {
+                ("pairwise_pixels", "RMS of [0,1]"): pairwise_pixels(images),
+                ("pairwise_features", "distance"): pairwise_features(embedding),
+                ("vendi", f"of {len(images)}"): vendi(embedding),
+                ("neighbour_entropy", "nats"): neighbour_entropy(images),
+            }
         if wasserstein:  # the geometric mean: deep layers' activations are ten times as large
             logs = torch.stack([distances.mean().log() for distances in wasserstein.values()])
             values["sliced_wasserstein", "activation"] = logs.mean().exp()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from texnet import config, descriptors, generators
+from texnet import config, descriptors, generators, kernels
 from texnet.artifacts import GENERATOR as FORMAT
 from texnet.artifacts import read_tensors, write_tensors
 from texnet.checkpoints import Checkpoint
@@ -52,7 +52,8 @@ def objective_of(run: config.Training | config.Optimisation, device: torch.devic
         pool=settings.pool,
         weights=config.weights_file(settings),
         checksum=settings.sha256,
-    ).to(device, memory_format=torch.channels_last)
+    )
+    descriptor = kernels.channels_last(descriptor.to(device))
     style = style_image(*run.images.reference).to(device)
     if float(style.std((1, 2)).max()) < FLAT:
         raise DataError(
@@ -68,6 +69,7 @@ def train(
     device: torch.device,
     on_step: Callable[[Step], None] = lambda step: None,
     stopped: Callable[[], str | None] = lambda: None,
+    on_heldout: Callable[[int, Tensor], None] = lambda iteration, images: None,
 ) -> None:
     """Train ``run`` and write ``out`` (safetensors), ``history.csv`` and ``samples.png`` beside it.
 
@@ -81,6 +83,8 @@ def train(
         device: where to compute.
         on_step: is told of every iteration.
         stopped: is asked after every iteration whether to stop there, and why.
+        on_heldout: is shown what the generator makes of the held-out inputs, (B, 3, H, W), with
+            the iteration, whenever that is measured.
 
     Raises:
         DivergenceError: a term is not finite; the last checkpoint before it is kept.
@@ -120,6 +124,7 @@ def train(
                 shown = net.eval()(*heldout)
                 measured = measure(shown, heldout_targets, diversity=False)
                 rows[-1][-1] = float(measured.total.mean())
+            on_heldout(iteration, shown)
             pending.clear()
         stop = stopped()
         if last or stop or iteration % run.checkpoint_every == 0:
@@ -150,7 +155,7 @@ def show_samples(model: Path, device: torch.device) -> None:
 
 def logged(
     pending: list[tuple[int, float, Tensor]], checkpoint: Path, copies: float | None
-) -> list[list]:
+) -> list[list[Any]]:
     """History rows of the pending iterations; read from the device only here.
 
     Args:
@@ -178,12 +183,13 @@ def logged(
 def fingerprint(*tensors: Tensor | None) -> str:
     """Eight hexadecimal digits that identify the values of some tensors."""
     total = hashlib.sha256()
-    for tensor in filter(lambda tensor: tensor is not None, tensors):
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for tensor in tensors:
+        if tensor is not None:
+            total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()[:8]
 
 
-def resumed(checkpoint: Checkpoint, state: Mapping[str, Any]) -> tuple[int, list[list]]:
+def resumed(checkpoint: Checkpoint, state: Mapping[str, Any]) -> tuple[int, list[list[Any]]]:
     """Give the parts of a training their state of the last checkpoint, where there is one.
 
     Returns the next iteration and the history so far.
