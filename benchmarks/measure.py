@@ -180,7 +180,7 @@ def step_rows(
 ) -> list[Row]:
     """Rows of step.csv."""
     plain = {(c.size, c.batch): spread(a)[2] for c, a in found.items() if c.way in PLAIN}
-    rows = []
+    rows: list[Row] = []
     for case, answers in found.items():
         times, shape = spread(answers), (case.size, case.batch)
         ratio = plain[shape] / times[2] if shape in plain else None
@@ -201,7 +201,7 @@ def growth_rows(
     for way in {case.way for case in found}:
         points = [(c.size**2 * c.batch, spread(a)[2]) for c, a in found.items() if c.way == way]
         fits[way] = linear_regression(*zip(*points, strict=True))
-    rows = []
+    rows: list[Row] = []
     for case, answers in found.items():
         slope, constant = fits[case.way]
         fit = constant + slope * case.size**2 * case.batch

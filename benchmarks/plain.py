@@ -141,6 +141,7 @@ class Objective(nn.Module):
         self.parts = {
             name: (c.weight.detach().contiguous().clone(), c.bias.detach().clone())
             for name, c in convolutions.items()
+            if c.bias is not None
         }
         self.mean = torch.tensor((103.939, 116.779, 123.68)).view(1, 3, 1, 1)
         self.style_layers, self.content_layers = tuple(style_layers), tuple(content_layers)

@@ -40,11 +40,11 @@ def growth(axes: Axes, rows: Rows) -> None:
             np.array([float(row[name]) for row in mine]) for name in ("median", "floor", "fit")
         )
         a, b = float(mine[0]["constant_ms"]), float(mine[0]["microseconds_per_pixel"])
-        name, look = f"{way}: {a:.3g} ms + {b:.3g} µs per pixel", {"color": colour(way)}
-        axes.plot(pixels[order], fit[order], linewidth=0.8, **look)
-        axes.plot(pixels, seconds, marker="o", markersize=3.5, linestyle="", label=name, **look)
+        name, hue = f"{way}: {a:.3g} ms + {b:.3g} µs per pixel", colour(way)
+        axes.plot(pixels[order], fit[order], linewidth=0.8, color=hue)
+        axes.plot(pixels, seconds, marker="o", markersize=3.5, linestyle="", label=name, color=hue)
         name = f"{way}: at the rate of a convolution"
-        axes.plot(pixels[order], floor[order], linestyle="--", linewidth=0.8, label=name, **look)
+        axes.plot(pixels[order], floor[order], linestyle="--", linewidth=0.8, label=name, color=hue)
     axes.set(xscale="log", yscale="log", xlabel="pixels of the batch", ylabel="seconds of a step")
     axes.set_xticks(*zip(*((side**2, f"{side}²") for side in sides(pixels)), strict=True))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

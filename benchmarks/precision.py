@@ -29,7 +29,12 @@ RUNS = (
     "v1_berries_seed0",
     "v2_berries_seed0",
 )
-WAYS = {"fp32": ("fp32", 1), "fp32, 2 threads": ("fp32", 2), "bf16": ("bf16", 1)}
+WAYS = {
+    "fp32": (config.Acceleration(), 1),
+    "fp32, 2 threads": (config.Acceleration(), 2),
+    "bf16": (config.Acceleration(precision="bf16"), 1),
+}
+Row = tuple[str, str, float, float, float, float, float]
 COLUMNS = (
     "run", "way", "loss", "loss_over_fp32", "heldout", "heldout_over_fp32", "same_images_over_fp32",
 )  # fmt: skip
@@ -56,25 +61,25 @@ def of_the_same_images(run: config.Training, model: Path) -> float:
     return terms.total.mean().item()
 
 
-def rows_of(run: config.Training, folder: Path) -> list[list[str | float | None]]:
+def rows_of(run: config.Training, folder: Path) -> list[Row]:
     """One row for each way of computing the training."""
-    rows, models, runs = [], {}, {}
-    for way, (precision, threads) in WAYS.items():
-        acceleration = config.Acceleration(precision=precision)
+    rows: list[Row] = []
+    models, runs = {}, {}
+    for way, (acceleration, threads) in WAYS.items():
         runs[way] = dataclasses.replace(run, threads=threads, acceleration=acceleration)
         models[way] = folder / way / "model.safetensors"
         loss, heldout = trained(runs[way], models[way].parent)
-        _, _, fp32, _, fp32_heldout, *_ = rows[0] if rows else ("", "", loss, 1, heldout)
+        fp32, fp32_heldout = (rows[0][2], rows[0][4]) if rows else (loss, heldout)
         same = of_the_same_images(runs[way], models["fp32"])
         over = same / of_the_same_images(runs["fp32"], models["fp32"])
-        rows.append([run.name, way, loss, loss / fp32, heldout, heldout / fp32_heldout, over])
+        rows.append((run.name, way, loss, loss / fp32, heldout, heldout / fp32_heldout, over))
         print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
     return rows
 
 
 def main() -> None:
     source = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "config" / "config.yaml")
-    rows: list[list[str | float | None]] = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if code := texnet(["configure", source, "-o", str(folder)]):

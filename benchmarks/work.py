@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from benchmarks import plain
 from benchmarks.measure import PLAIN, ROOT, Case
-from texnet import baselines, config, descriptors, experiment, generators, runtime, strips
+from texnet import (
+    baselines,
+    config,
+    descriptors,
+    experiment,
+    generators,
+    kernels,
+    runtime,
+    strips,
+)
 from texnet.config import Acceleration
 from texnet.documents import read_yaml
 from texnet.generators import Network
@@ -32,13 +41,14 @@ from texnet.training import objective_of
 from texnet.updates import Update, optimiser
 from texnet.validation import parse
 
-NETWORKS = {
+NETWORKS: dict[str, StyleNet | TextureNetV1 | TextureNetV2] = {
     "StyleNet": StyleNet(),
     "TextureNetV1": TextureNetV1("texturenet_v1"),
     "TextureNetV2": TextureNetV2("texturenet_v2"),
 }
 GATYS = config.Objective(
-    style_layers=tuple(f"relu{block}_1" for block in range(1, 6)), content_layers=("relu4_2",)
+    style_layers=("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
+    content_layers=("relu4_2",),
 )
 WARM_UP = 2
 EVALUATIONS = 5
@@ -58,7 +68,7 @@ def layers(module: nn.Module) -> list[nn.Module]:
 def pairs(net: Network, other: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     """The layers of a network and those of its counterpart in benchmarks/plain.py."""
     mine, theirs = layers(net), layers(other)
-    if isinstance(other, plain.TextureNetV1):
+    if isinstance(net, generators.TextureNetV1) and isinstance(other, plain.TextureNetV1):
         mine, theirs = layers(net.branches), layers(other.branches)
         joins = (net.joins, other.coarse_norms, other.fine_norms, other.joined)
         for join, *parts in zip(*joins, strict=True):
@@ -70,6 +80,7 @@ def pairs(net: Network, other: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 def counterpart(net: Network, settings: config.Generator) -> nn.Module:
     """The plain network with the same weights."""
+    other: nn.Module
     if isinstance(settings, TextureNetV1):
         other = plain.TextureNetV1(settings.norm, settings.width, settings.noise_channels)
     elif isinstance(settings, StyleNet):
@@ -110,7 +121,8 @@ def acceleration(way: str) -> Acceleration:
     """How a way of ours computes."""
     precision, _, rest = way.partition(", ")
     part = int(rest.removeprefix("part ")) if rest.startswith("part") else None
-    return Acceleration(precision=precision, channels_last=rest != "contiguous", part=part)
+    given = {"precision": precision, "channels_last": rest != "contiguous", "part": part}
+    return parse(Acceleration, given, way)
 
 
 class Setting(NamedTuple):
@@ -167,7 +179,7 @@ def training(case: Case, tiny: bool) -> Work:
         )
         return lambda: (step(content, noise), 1)
     how = acceleration(case.way)
-    descriptor = given.descriptor.to(memory_format=torch.channels_last)
+    descriptor = kernels.channels_last(given.descriptor)
     objective = Objective(given.objective, descriptor, given.style)
     objective = objective.rounded() if how.precision == "bf16" else objective
     update = Update(given.net, objective, optimiser(given.net, given.lr, how), how)
@@ -179,7 +191,7 @@ def optimising(case: Case, tiny: bool) -> Work:
     content, style = images(case, 2)
     start, descriptor = baselines.noise_image((case.size, case.size), 0), untrained(GATYS, tiny)
     if case.way not in PLAIN:
-        descriptor = descriptor.to(memory_format=torch.channels_last)
+        descriptor = kernels.channels_last(descriptor)
         objective = Objective(GATYS, descriptor, style)
         objective = objective.rounded() if case.way == "bf16" else objective
         return ours_optimising(objective, start, content)
@@ -227,19 +239,19 @@ def ours_optimising(objective: Objective, start: Tensor, content: Tensor) -> Wor
 def stylizing(case: Case, tiny: bool) -> Work:
     """One image through the paper's StyleNet."""
     settings = NETWORKS["StyleNet"]
-    net, content = generators.StyleNet(), images(case, 1)
-    generators.initialise(net, 0)
+    ours, content = generators.StyleNet().eval(), images(case, 1)
+    generators.initialise(ours, 0)
+    net: nn.Module = ours
     if case.way in PLAIN:
-        net = counterpart(net, settings)
+        net = counterpart(ours, settings).eval()
     elif case.way != "strips":
-        net, content = (each.to(memory_format=torch.channels_last) for each in (net, content))
-    net.eval()
+        net, content = kernels.channels_last(ours), content.contiguous(memory_format=kernels.LAST)
     bf16 = case.way == "bf16"
 
     @torch.no_grad()
     def work() -> tuple[Tensor, int]:
         if case.way == "strips":
-            return strips.stylize(net, content), 1
+            return strips.stylize(ours, content), 1
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             return net(content), 1
 

@@ -20,7 +20,7 @@ def main() -> None:
     batch, ours = (
         Stylizer(results / f"{part[role]}_seed{seed}", device) for role in ("batch", "diverse")
     )
-    images = batch.run.images
+    images = batch.images
     content = batch.contents[images.heldout.index(shown)][None]
     gatys, _ = read_tensors(results / f"{part['noise']}_seed{seed}" / "images.safetensors")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from figures.style import COLOURS, WIDTH, arguments, band, curves, plt, save, show_image
 from texnet.artifacts import read_tensors
-from texnet.config import read_run
+from texnet.config import read_run, stylization
 from texnet.data import load_image, square, style_image
 from texnet.process import program
 
@@ -23,7 +23,7 @@ def main() -> None:
     def runs(role: str) -> list[Path]:
         return [results / f"{part[role]}_seed{seed}" for seed in part["seeds"]]
 
-    panels = [["a"] * 3 + ["b"] * 3, list("ccddee"), list("ffgghh")]
+    panels = "aaabbb;ccddee;ffgghh"
     figure, axes = plt.subplot_mosaic(panels, figsize=(WIDTH, 0.98 * WIDTH), layout="constrained")
     for role, name in (("batch", "StyleNet BN"), ("instance", "StyleNet IN")):
         losses = curves(runs(role), "loss")
@@ -40,7 +40,7 @@ def main() -> None:
         axes[key].set_yscale("log")
         axes[key].legend()
 
-    shown, images = part["content"], read_run(runs("instance")[0] / "run.json").images
+    shown, images = part["content"], stylization(read_run(runs("instance")[0] / "run.json"))
     show_image(axes["c"], square(load_image(shown), images.heldout_size), "(c) content")
     show_image(axes["f"], style_image(images.style, images.style_size), "(f) style")
     for role, name, before, after in (("batch", "BN", "d", "g"), ("instance", "IN", "e", "h")):

@@ -7,7 +7,7 @@ import torch
 
 from figures.style import WIDTH, arguments, save, show_image
 from texnet.artifacts import read_tensors
-from texnet.config import read_run
+from texnet.config import read_run, stylization
 from texnet.data import load_image, square, style_image
 from texnet.process import program
 from texnet.runtime import prepare
@@ -27,7 +27,7 @@ def main() -> None:
     rows = []
     for role in ("larger", "largest"):
         folder = results / f"{part[role]}_seed{seed}"
-        images = read_run(folder / "run.json").images
+        images = stylization(read_run(folder / "run.json"))
         optimised, _ = read_tensors(folder / "images.safetensors")
         for name in images.heldout:
             content = square(load_image(name), images.heldout_size)[None]

@@ -38,10 +38,11 @@ def main() -> None:
 
     size = (WIDTH, 0.3 + 0.85 * len(exemplars))
     figure = plt.figure(figsize=size, layout="constrained")
-    parts = figure.subfigures(1, 1 + len(ROLES), width_ratios=[1.25, *[SHOWN] * len(ROLES)])
-    originals = parts[0].subplots(len(exemplars), 1, squeeze=False)
-    parts[0].suptitle("exemplar")
-    for block, (role, title) in zip(parts[1:], ROLES.items(), strict=True):
+    widths = [1.25, *[SHOWN] * len(ROLES)]
+    (first, *blocks), *_ = figure.subfigures(1, len(widths), squeeze=False, width_ratios=widths)
+    originals = first.subplots(len(exemplars), 1, squeeze=False)
+    first.suptitle("exemplar")
+    for block, (role, title) in zip(blocks, ROLES.items(), strict=True):
         block.suptitle(title)
         rows = read_scores([results / "scores" / f"{part[role]}.csv"])
         axes = block.subplots(len(exemplars), SHOWN, squeeze=False)
@@ -51,8 +52,8 @@ def main() -> None:
             for j, image in enumerate(sample_group(net, run.images.size, 0)[:SHOWN]):
                 said = summary(rows, exemplar) if j == SHOWN // 2 else ""
                 show_image(axes[i, j], image, said)
-            size = run.images.size  # a crop, so that all columns have one scale
-            crop = style_image(*run.images.reference)[:, :size, :size]
+            side = run.images.size  # a crop, so that all columns have one scale
+            crop = style_image(*run.images.reference)[:, :side, :side]
             show_image(originals[i, 0], crop, exemplar.replace("_", " "))
     save(figure, out)
 

@@ -28,7 +28,7 @@ def main() -> None:
     maps, deviations = [], []
     for row, (role, name) in zip(axes, ROWS.items(), strict=True):
         net = Stylizer(results / f"{part[role]}_seed{seed}", device)
-        images = net.run.images
+        images = net.images
         content = net.contents[images.heldout.index(part["uniform"])][None]
         samples = net(content.expand(GROUP, -1, -1, -1), draw=1)
         if role == "diverse":

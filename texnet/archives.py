@@ -95,15 +95,16 @@ def _members(archive: Path, stack: ExitStack) -> Iterator[Member]:
                 yield info.filename, True, stream
         return
     tar = stack.enter_context(tarfile.open(archive))
-    for info in tar:
-        regular = info.isreg() or info.isdir()
-        yield info.name, regular, tar.extractfile(info) if info.isreg() else None
+    for member in tar:
+        regular = member.isreg() or member.isdir()
+        yield member.name, regular, tar.extractfile(member) if member.isreg() else None
     # Where a header is damaged or missing, tarfile stops as it does at the end.
-    stream = tar.fileobj
-    stream.seek(tar.offset)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+    rest = tar.fileobj
+    assert rest is not None  # tarfile.open has made one
+    rest.seek(tar.offset)
+    if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("no end of the archive")
-    while stream.read(BLOCK):  # gzip's checksum comes last
+    while rest.read(BLOCK):  # gzip's checksum comes last
         pass
 
 

@@ -39,7 +39,7 @@ def check_file(path: Path, wanted: str) -> Path:
             return path
         reason = "is not a regular file" if path.exists() else "no such file"
     except OSError as error:
-        reason = error.strerror
+        reason = error.strerror or str(error)
     raise MissingError(f"{path}: {reason}; expected {wanted}")
 
 
@@ -148,7 +148,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     from safetensors.torch import save
 
     contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    content = save(contiguous, metadata=dict(metadata))
+    # Of no tensor with empty metadata the library makes no JSON (safetensors 0.8).
+    content = save(contiguous, metadata=dict(metadata) or None)
     end = 8 + int.from_bytes(content[:8], "little")
     described = json.loads(content[8:end])
     total = _digest(described, content[end:])

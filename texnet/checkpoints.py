@@ -92,8 +92,8 @@ class Checkpoint:
             except Exception as error:  # torch raises half a dozen types for a damaged file
                 damaged.append((path, error))
                 continue
-            for other, error in damaged:
-                log.warning("%s: damaged checkpoint (%s); taking the one before", other, error)
+            for other, reason in damaged:
+                log.warning("%s: damaged checkpoint (%s); taking the one before", other, reason)
                 other.unlink()  # lest it take the place of a good one
             if found := difference(header["made_by"], made_by(self.device)):
                 log.warning(
@@ -102,13 +102,13 @@ class Checkpoint:
                     found,
                 )
             return state
-        for path, error in damaged[:1]:
+        for path, reason in damaged[:1]:
             others = ", ".join(str(other) for other, _ in damaged[1:])
             also = f" (so is {others})" if others else ""
             raise DataError(
-                f"{path}: damaged checkpoint ({error or type(error).__name__}){also}; "
+                f"{path}: damaged checkpoint ({reason or type(reason).__name__}){also}; "
                 f"delete {'them' if others else 'it'} to start afresh"
-            ) from error
+            ) from reason
         return None
 
     def remove(self) -> None:

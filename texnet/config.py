@@ -15,6 +15,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag
 from pydantic.dataclasses import dataclass
 
 from texnet.artifacts import read_json
+from texnet.errors import UsageError
 from texnet.fields import (
     STRICT,
     Device,
@@ -36,6 +37,7 @@ REGISTERED = {
     "vgg19": ("vgg19", "vgg19_exact"),
     "vgg19_torchvision": ("vgg19_torchvision",),
 }
+DescriptorName = Literal["vgg19", "vgg19_torchvision", "vgg19_lite", "random"]
 LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safetensors"
 
 
@@ -43,7 +45,7 @@ LITE_WEIGHTS = Path(__file__).resolve().parents[1] / "data" / "vgg19_lite.safete
 class Descriptor:
     """The network whose activations define texture and content."""
 
-    name: Literal["vgg19", "vgg19_torchvision", "vgg19_lite", "random"] = "vgg19_lite"
+    name: DescriptorName = "vgg19_lite"
     """vgg19_lite is in the repository; vgg19 (Caffe's, the paper's) and vgg19_torchvision (another
     network, with another normalisation) are fetched; random has untrained filters."""
     pool: Literal["max", "avg"] = "max"
@@ -330,7 +332,18 @@ def _check_task(images: Images | Texture, objective: Objective) -> None:
 def read_run(path: Path) -> Training | Optimisation:
     """The run in a ``run.json``."""
     content = read_json(Path(path))
-    return parse(Optimisation if "start" in content else Training, content, str(path))
+    if "start" in content:
+        return parse(Optimisation, content, str(path))
+    return parse(Training, content, str(path))
+
+
+def stylization(run: Training | Optimisation) -> Images:
+    """The images of a run that stylizes; UsageError for one that makes textures."""
+    if isinstance(run.images, Images):
+        return run.images
+    raise UsageError(
+        f"run '{run.name}' makes textures and has no content images; name one that stylizes"
+    )
 
 
 def weights_file(descriptor: Descriptor) -> Path | None:
@@ -340,7 +353,7 @@ def weights_file(descriptor: Descriptor) -> Path | None:
     vgg19, the environment variable ``TEXNET_WEIGHTS``; else the network's own name. That of
     vgg19_lite is in the repository.
     """
-    if descriptor.weights in registered():
+    if descriptor.weights and descriptor.weights in registered():
         return manifest(descriptor.weights)
     if descriptor.weights or descriptor.name == "random":
         return Path(descriptor.weights) if descriptor.weights else None

@@ -72,7 +72,7 @@ class Contents(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.readers)
 
-    def __getitem__(self, number: int) -> Tensor:  # type: ignore[override] (no slices)
+    def __getitem__(self, number: int) -> Tensor:  # type: ignore[override]  # no slices
         with self.lock:
             kept = self.kept.get(number)
         if kept is not None:

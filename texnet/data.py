@@ -71,8 +71,8 @@ def read_image(path: Path) -> Tensor:
                     raise DataError(
                         f"{path}: {width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} needed"
                     )
-                if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-                    raise DataError(f"{path}: {picture.n_frames} frames; extract one as PNG")
+                if picture.format != "MPO" and (frames := getattr(picture, "n_frames", 1)) > 1:
+                    raise DataError(f"{path}: {frames} frames; extract one as PNG")
                 picture.load()
                 pixels = _rgb(_upright(picture))
     except (DataError, MemoryError):
@@ -94,7 +94,7 @@ def read_image(path: Path) -> Tensor:
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture as its EXIF orientation wants it shown."""
     try:
-        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF data, of as many types: the picture is whole
         return picture
     return picture if turn is None else picture.transpose(turn)
@@ -260,7 +260,7 @@ class ContentCrops:
         return torch.stack([self._crop(rng) for _ in range(self.batch)])
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
-        image = self.images[rng.integers(len(self.images))]
+        image = self.images[int(rng.integers(len(self.images)))]
         height, width = image.shape[-2:]
         side = max(MIN_SIDE, round(min(height, width) * rng.uniform(self.scale, 1)))
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)

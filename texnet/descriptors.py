@@ -21,9 +21,9 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +72,9 @@ class Descriptor(nn.Module):
     never to the weights.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         widths: Iterable[int],
@@ -92,7 +95,7 @@ class Descriptor(nn.Module):
             raise UsageError(f"unknown pooling '{pool}'; use max or avg")
         self.layers = tuple(name for name in LAYERS if name in wanted)
         self.pool, self.torchvision = pool, torchvision
-        self.convolutions = nn.ModuleDict()
+        self.convolutions = cast("MutableMapping[str, nn.Conv2d]", nn.ModuleDict())
         channels, widths = 3, tuple(widths)
         for name in CONVOLUTIONS[: LAYERS.index(self.layers[-1]) + 1]:
             width = widths[int(name[0]) - 1]
@@ -134,7 +137,7 @@ def gram(features: Tensor) -> Tensor:
 
 
 def load(
-    name: str,
+    name: config.DescriptorName,
     layers: Iterable[str],
     *,
     pool: Literal["max", "avg"] = "max",
@@ -171,7 +174,9 @@ def load(
     if name == "random":
         initialise(descriptor, torch.Generator().manual_seed(0))
     else:
-        path = Path(weights or config.weights_file(config.Descriptor(name=name)))
+        known = weights or config.weights_file(config.Descriptor(name=name))
+        assert known is not None  # only random has no weights
+        path = Path(known)
         if path == config.LITE_WEIGHTS and not checksum:
             checksum = read_registry()["vgg19_lite"][0].sha256
         if checksum and path.suffix == MANIFEST:
@@ -202,6 +207,7 @@ def initialise(descriptor: Descriptor, generator: torch.Generator) -> None:
     """He-normal filters and zero biases."""
     for convolution in descriptor.convolutions.values():
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=generator)
+        assert convolution.bias is not None
         nn.init.zeros_(convolution.bias)
 
 

@@ -17,12 +17,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from texnet import kernels
 from texnet.artifacts import sha256, write_tensors
 from texnet.data import fit, images_under, read_image, resize
 from texnet.descriptors import LAST_LAYER, LAYERS, WIDTHS, Descriptor, initialise, load
@@ -31,6 +33,7 @@ DISTILLED_LAYERS = LAYERS[: LAYERS.index(LAST_LAYER["vgg19_lite"]) + 1]
 # Full-resolution maps hold most positions and the least to learn: they are compared on a grid.
 STRIDES = {1: 4, 2: 2}
 HELD_OUT = 8
+Seen = tuple[Tensor, int, int, dict[str, Tensor]]  # views, place of the grid, the teacher's layers
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,14 @@ class Readouts(nn.ModuleDict):
         for layer in layers:
             block = int(layer[4]) - 1
             student, teacher = WIDTHS["vgg19_lite"][block], WIDTHS["vgg19"][block]
-            self[layer] = nn.Conv2d(student, teacher, 1)
-            nn.init.normal_(self[layer].weight, std=1 / math.sqrt(student), generator=generator)
-            nn.init.zeros_(self[layer].bias)
+            readout = nn.Conv2d(student, teacher, 1)
+            nn.init.normal_(readout.weight, std=1 / math.sqrt(student), generator=generator)
+            assert readout.bias is not None
+            nn.init.zeros_(readout.bias)
+            self[layer] = readout
+
+    def __getitem__(self, layer: str) -> nn.Conv2d:
+        return cast("nn.Conv2d", super().__getitem__(layer))
 
 
 def on_grid(features: dict[str, Tensor], top: int, left: int) -> dict[str, Tensor]:
@@ -119,7 +127,7 @@ def distil(
     generator = torch.Generator().manual_seed(settings.seed)
     student = Descriptor(WIDTHS["vgg19_lite"], DISTILLED_LAYERS)
     initialise(student, generator)
-    student.to(memory_format=torch.channels_last).requires_grad_(True)
+    kernels.channels_last(student).requires_grad_(True)
     readouts = Readouts(DISTILLED_LAYERS, generator)
     # Targets reach thousands in Caffe units: both sides are measured in teacher deviations.
     scales = teacher_scales(teacher, images, settings)
@@ -128,21 +136,21 @@ def distil(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.lr, total_steps=settings.steps, pct_start=0.05
     )
-    seen: deque = deque(maxlen=settings.memory)
+    seen: deque[Seen] = deque(maxlen=settings.memory)
     for step in range(settings.steps):
         rng = np.random.Generator(np.random.Philox(key=[settings.seed, step]))
         if step % settings.reuse == 0:
             chosen = rng.integers(len(images), size=settings.batch)
             views = torch.stack([augmented_crop(images[i], settings.size, rng) for i in chosen])
-            offset = tuple(int(i) for i in rng.integers(max(STRIDES.values()), size=2))
+            top, left = (int(i) for i in rng.integers(max(STRIDES.values()), size=2))
             with torch.no_grad():
-                targets = {k: f.half() for k, f in on_grid(teacher(views), *offset).items()}
-            seen.append((views, offset, targets))
+                targets = {k: f.half() for k, f in on_grid(teacher(views), top, left).items()}
+            seen.append((views, top, left, targets))
             current = seen[-1]
         else:
             current = seen[int(rng.integers(len(seen)))]
-        views, offset, targets = current
-        predictions = on_grid(student(views), *offset)
+        views, top, left, targets = current
+        predictions = on_grid(student(views), top, left)
         shares = {
             layer: F.mse_loss(
                 readouts[layer](predictions[layer] / scales[layer]),
@@ -151,14 +159,16 @@ def distil(
             for layer in DISTILLED_LAYERS
         }
         optimiser.zero_grad(set_to_none=True)
-        (sum(shares.values()) / len(shares)).backward()
+        (sum(shares.values(), torch.zeros(())) / len(shares)).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()
         on_step(step + 1, {layer: share.item() for layer, share in shares.items()})
     with torch.no_grad():
-        for layer, readout in readouts.items():
-            readout.bias *= scales[layer]
+        for layer in DISTILLED_LAYERS:
+            bias = readouts[layer].bias
+            assert bias is not None
+            bias *= scales[layer]
     return balance(student, readouts), readouts
 
 
@@ -194,6 +204,7 @@ def balance(student: Descriptor, readouts: Readouts) -> Descriptor:
         convolution, readout = student.convolutions[name], readouts[f"relu{name}"]
         wider = readout.out_channels / readout.in_channels
         length = readout.weight.square().sum((0, 2, 3)).sqrt().clamp_min(1e-3) / wider
+        assert convolution.bias is not None
         convolution.weight *= length.view(-1, 1, 1, 1) / incoming.view(1, -1, 1, 1)
         convolution.bias *= length
         readout.weight /= length.view(1, -1, 1, 1)
@@ -240,7 +251,7 @@ def run(
     files = images_under(folders)
     images = [read_image(f) for i, f in enumerate(files) if i % HELD_OUT]
     images = [fit(image, 512) if max(image.shape) > 512 else image for image in images]
-    network = load("vgg19", DISTILLED_LAYERS, weights=teacher).to(memory_format=torch.channels_last)
+    network = kernels.channels_last(load("vgg19", DISTILLED_LAYERS, weights=teacher))
     student, readouts = distil(network, images, settings, on_step=on_step)
     return publish(teacher, network, student, readouts, folders, out, settings, note)
 

@@ -19,7 +19,7 @@ LARGEST = 100_000
 ODD_NUMBER = re.compile(r"[-+]?0[0-7_]+|[-+]?[0-9][0-9_]*(:[0-9.]+)+")
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """PyYAML's safe one, which names the line of a key that comes twice and of odd numbers."""
 
     def construct_document(self, node: yaml.Node) -> Any:  # noqa: ANN401 (whatever it holds)

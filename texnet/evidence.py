@@ -79,7 +79,9 @@ class NotMade(DataError):
 
 def by_run(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
     """Measurements as :class:`Evidence` holds them."""
-    scores: dict = defaultdict(lambda: defaultdict(dict))
+    scores: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     for row in rows:
         grouped = row.content.startswith("group")
         image = f"{row.exemplar}/{row.content}" if grouped else row.content

@@ -100,7 +100,7 @@ def _at(field: Array, points: Array) -> Array:
 
 def _slopes(field: Array) -> Array:
     """Gradient of a gridded field as stacked (d/dx, d/dy)."""
-    return np.stack(np.gradient(field, 1.0 / len(field))[::-1])
+    return np.stack(list(np.gradient(field, 1.0 / len(field)))[::-1])
 
 
 def _local(n: int, x: float, y: float, reach: float, angle: float) -> tuple[Window, Array, Array]:
@@ -194,11 +194,11 @@ def swirls(n: int, rng: Generator) -> tuple[Array, Array]:
         at = _scatter(rng, side)
         ink = _palette(_at(tone, at) + 0.08 * rng.standard_normal(at.shape[1]), inks)
         ink *= 1 + 0.09 * rng.standard_normal(ink.shape)
-        halves = 0.5 * length * rng.uniform(0.65, 1.3, at.shape[1])
+        halves = 0.5 * length * rng.uniform(0.65, 1.3, at.shape[1:])
         curve = np.clip(_at(bend, at), -0.7 / halves, 0.7 / halves)
         skip, angle = rng.integers(0, 256, at.shape), _at(heading, at)
         for k, half in enumerate(halves):
-            window, u, v = _local(n, *at[:, k], half + width, angle[k])
+            window, u, v = _local(n, at[0, k], at[1, k], half + width, angle[k])
             v = v - 0.5 * curve[k] * u * u
             rows, cols = (v * 200 + skip[0, k]).astype(int), (u * 400 + skip[1, k]).astype(int)
             hair = bristles[rows & 255, cols & 255]
@@ -339,7 +339,7 @@ def scales(n: int, rng: Generator) -> tuple[Array, Array]:
         hue = _palette(t, "0c2a5e 0f6f8a 1fae8f 8fce5a f2d04a ea8a2a b8321f")
         hue *= rng.normal(1, 0.12, (x.size, 1))
         for k, radius in enumerate(0.052 * rng.uniform(0.92, 1.12, x.size)):
-            window, u, v = _local(n, *at[:, k], 1.45 * radius, lean[k])
+            window, u, v = _local(n, at[0, k], at[1, k], 1.45 * radius, lean[k])
             a, b = u / radius, v / radius
             r = np.hypot(a, b)
             _lay(canvas, window, 0.75 * np.clip((1.32 - r) / 0.4, 0, 1) * (b > 0), 0.04)

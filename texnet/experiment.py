@@ -16,6 +16,7 @@ from texnet.config import (
     Optimisation,
     Optimiser,
     Training,
+    stylization,
 )
 from texnet.fields import STRICT, Device, Name, Pixels, Positive, Seed
 from texnet.networks import SkipNet, StyleNet, TextureNetV1, named
@@ -136,8 +137,8 @@ class Experiment:
             raise ValueError(f"runs.{min(both)}: a baseline has this name, or start; rename it")
         for name, entry in self.baselines.items():
             if entry.start != "noise" and entry.start not in self.runs:
-                names = ", ".join(["noise", *self.runs])
-                raise ValueError(f"baselines.{name}.start is '{entry.start}'; use one of {names}")
+                known = ", ".join(["noise", *self.runs])
+                raise ValueError(f"baselines.{name}.start is '{entry.start}'; use one of {known}")
         for name, make in self._makers().items():
             try:
                 make(name, self.seeds[0])
@@ -157,9 +158,9 @@ class Experiment:
             if set(self.seeds_of(name)) != set(self.seeds):
                 raise ValueError(f"figures.stylization.{key}: run '{name}' must have all seeds")
         for key in ("larger", "largest"):
-            images = runs[getattr(parts, key)].images
+            images = stylization(runs[getattr(parts, key)])
             size = images.heldout_size
-            if other := set(images.heldout) - set(runs[parts.noise].images.heldout):
+            if other := set(images.heldout) - set(stylization(runs[parts.noise]).heldout):
                 raise ValueError(
                     f"figures.stylization.{key} has images.heldout '{min(other)}', on which "
                     "nothing else is measured"
@@ -218,12 +219,13 @@ class Experiment:
             made = self._texture_runs()
         except ValidationError as error:
             raise ValueError(f"textures: {explain(error.errors()[0], Experiment)}") from error
-        if both := set(made) & {f"{n}_seed{s}" for n in self._makers() for s in self.seeds}:
-            raise ValueError(f"textures: a run of runs has the directory {min(both)}; rename it")
+        if taken := set(made) & {f"{n}_seed{s}" for n in self._makers() for s in self.seeds}:
+            raise ValueError(f"textures: a run of runs has the directory {min(taken)}; rename it")
 
     def seeds_of(self, name: str) -> tuple[int, ...]:
         """The seeds of a stylization run."""
-        return ({**self.runs, **self.baselines})[name].seeds or self.seeds
+        entry = self.runs[name] if name in self.runs else self.baselines[name]
+        return entry.seeds or self.seeds
 
     def texture_parts(self) -> dict[str, Any]:
         """The content of ``results/textures.json``: which texture run plays which part."""
@@ -245,7 +247,7 @@ class Experiment:
         """The content of ``results/stylization.json``: which stylization run plays which part."""
         parts = self.figures.stylization
         sizes = {
-            key: self.optimisation(getattr(parts, key), self.seeds[0]).images.heldout_size
+            key: stylization(self.optimisation(getattr(parts, key), self.seeds[0])).heldout_size
             for key in ("noise", "larger", "largest")
         }
         return {

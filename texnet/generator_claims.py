@@ -37,28 +37,52 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
 HELDOUT = "objective on held-out images"
 
 
-def over(claim: str, text: str, low: float, above: str, below: str, metric: str, **more) -> Measure:  # noqa: ANN003
+def over(
+    claim: str,
+    text: str,
+    low: float,
+    above: str,
+    below: str,
+    metric: str,
+    votes: bool = True,
+    high: float = math.inf,
+) -> Measure:
     """A measure: a metric of one role over another's, image by image."""
-    return Measure(
-        claim, text, low, (above, below), ratio((above, metric), (below, metric)), **more
-    )
+    values = ratio((above, metric), (below, metric))
+    return Measure(claim, text, low, (above, below), values, votes, high)
 
 
 def within(
-    claim: str, text: str, low: float, role: str, above: str, below: str, **more: float | bool
+    claim: str,
+    text: str,
+    low: float,
+    role: str,
+    above: str,
+    below: str,
+    votes: bool = True,
+    high: float = math.inf,
 ) -> Measure:
     """A measure: one metric of a role over another metric of the same role, image by image."""
-    return Measure(claim, text, low, (role,), ratio((role, above), (role, below)), **more)
+    values = ratio((role, above), (role, below))
+    return Measure(claim, text, low, (role,), values, votes, high)
 
 
-def alone(claim: str, text: str, low: float, role: str, metric: str, **more) -> Measure:  # noqa: ANN003
+def alone(
+    claim: str,
+    text: str,
+    low: float,
+    role: str,
+    metric: str,
+    votes: bool = True,
+    high: float = math.inf,
+) -> Measure:
     """A measure: a metric itself."""
 
     def values(evidence: Evidence) -> Table:
         found = evidence.of(role, metric)
         return [[log10(v) for v in found[seed].values()] for seed in sorted(found)]
 
-    return Measure(claim, text, low, (role,), values, **more)
+    return Measure(claim, text, low, (role,), values, votes, high)
 
 
 def worst_size(role: str, texture: bool = False) -> Callable[[Evidence], Table]:

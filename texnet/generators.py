@@ -230,6 +230,7 @@ def initialise(generator: nn.Module, seed: int) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             bound = 1 / math.sqrt(module.in_channels * math.prod(module.kernel_size))
             nn.init.uniform_(module.weight, -bound, bound, generator=rng)
+            assert module.bias is not None  # no layer of ours is without
             nn.init.uniform_(module.bias, -bound, bound, generator=rng)
         elif isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)

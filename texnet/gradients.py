@@ -38,13 +38,15 @@ def image_gradient(
     if settings.normalise_gradients and len(parts) > 1:
         with torch.no_grad():
             norms = [objective.texture.norms(objective.features(each), count) for each in parts]
-        whole = Whole({k: sum(each[k] for each in norms) for k in norms[0]}, count)
+        none = images.new_zeros(())
+        whole = Whole({k: sum((each[k] for each in norms), none) for k in norms[0]}, count)
     found, gradients = [], []
     for each, its_content in zip(parts, contents, strict=True):
         given = each.detach().requires_grad_(True)
         targets = objective.content_targets(its_content)
         terms = objective(given, targets, diversity=not apart, whole=whole)
         (terms.total.sum() / count).backward()
+        assert given.grad is not None
         gradients.append(given.grad)
         found.append([getattr(terms, field.name).detach() for field in dataclasses.fields(Terms)])
     gradient = torch.cat(gradients)
@@ -53,6 +55,7 @@ def image_gradient(
         given = images.detach().requires_grad_(True)
         diversity = objective.entropy_term(given, {})
         diversity.mean().backward()
+        assert given.grad is not None
         gradient = gradient + given.grad
         terms = dataclasses.replace(terms, diversity=diversity.detach())
     return terms, gradient

@@ -90,7 +90,7 @@ class Inputs:
         self.sources: list[Tensor] = []
         if isinstance(run.images, config.Texture):
             exemplar_must_cover(run.images)
-            self.heldout = None, self._moved(noise_of_group(net, run.images.size, 0))
+            self.heldout: Batch = None, self._moved(noise_of_group(net, run.images.size, 0))
             return
         contents = Contents(run.images.contents)
         for name in run.images.heldout:
@@ -104,7 +104,7 @@ class Inputs:
         i = run.images
         self.crops = ContentCrops(contents, i.size, count, run.seed, i.crop_scale, i.crops)
         shown = heldout_images(run.images).to(device)
-        self.heldout = shown, self._moved(self.noise(len(shown), *shown.shape[-2:], 0))
+        self.heldout = shown, self._moved(self.noise(len(shown), i.heldout_size, i.heldout_size, 0))
         made_of = bytearray.fromhex(contents.identity)
         self.sources = [torch.frombuffer(made_of, dtype=torch.uint8), shown]
 

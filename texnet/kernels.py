@@ -8,11 +8,11 @@ PyTorch's operations compute (tests hold them against those in float64), but for
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LAST = torch.channels_last
@@ -22,6 +22,12 @@ SMALL = 2**12
 """Positions of maps for whose images one call after the other would cost more than the work."""
 
 Context = Any  # torch's own type of an autograd function's context
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def channels_last(net: Net) -> Net:
+    """A network, itself, whose weights are laid out as its maps are to be."""
+    return net.to(memory_format=LAST)  # type: ignore[call-overload]  # not in PyTorch's types
 
 
 class Gram(torch.autograd.Function):
@@ -138,7 +144,8 @@ class InstanceNorm(torch.autograd.Function):
             count = back.shape[1]
             of_scale, of_bias = (count * each.sum((0, 1)) for each in (along, mean))
             return _maps(made, maps), of_scale, of_bias, None
-        made, of_scale, of_bias = torch.empty_like(maps), 0.0, 0.0
+        made = torch.empty_like(maps)
+        of_scale, of_bias = scale.new_zeros(()), scale.new_zeros(())
         for image, back, mean, deviation, out in zip(
             maps.split(1), gradient.split(1), means, deviations, made.split(1), strict=True
         ):

@@ -72,6 +72,8 @@ class DoublingConv(nn.Conv2d):
     padding is that of the doubled map. The doubled map, four times the size, is never made.
     """
 
+    bias: Tensor
+
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3)
         self.pad = ReplicationPad(1)
@@ -171,11 +173,11 @@ def remade(
     if not worth or not isinstance(act, BETWEEN):
         return following(act(made))
 
-    of_batch = isinstance(norm, nn.BatchNorm2d) and norm.training
+    training = norm.training
 
     def again() -> Tensor:
         with torch.no_grad():
-            if of_batch:  # not into its averages twice
+            if isinstance(norm, nn.BatchNorm2d) and training:  # not into its averages twice
                 normalised = F.batch_norm(x, None, None, norm.weight, norm.bias, True, eps=norm.eps)
             else:
                 normalised = norm(x)

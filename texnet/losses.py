@@ -59,7 +59,7 @@ class TextureLoss(nn.Module):
                 normalise_gradient(
                     functools.partial(self.of, layer),
                     features[layer],
-                    whole and (whole.norms[layer], whole.count),
+                    (whole.norms[layer], whole.count) if whole else None,
                 )
                 for layer in self.layers
             ]

@@ -2,12 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from texnet.config import Optimisation, Training
+from texnet.config import Optimisation, Training, stylization
 from texnet.fields import STRICT, Name
 from texnet.networks import SkipNet, StyleNet, TextureNetV1, TextureNetV2
 
@@ -87,6 +87,7 @@ class Figures:
 
 
 Run = Training | Optimisation
+Pair = tuple[str, str, tuple[str, ...]]
 DIVERSITY = tuple(
     f"objective.{key}"
     for key in ("diversity_weight", "temperature", "diversity_distance", "convention")
@@ -145,7 +146,7 @@ def differences(run: Run, other: Run) -> list[str]:
 
 
 def compare(
-    where: str, parts: Mapping[str, str], runs: Mapping[str, Run], pairs: tuple[tuple, ...]
+    where: str, parts: Mapping[str, str], runs: Mapping[str, Run], pairs: Sequence[Pair]
 ) -> None:
     """Raise ValueError for the first pair that differs in more than it may."""
     for key, like, free in pairs:
@@ -196,19 +197,20 @@ def check_stylization(parts: StylizationParts, runs: Mapping[str, Run]) -> None:
         wanted = re.sub("^(pyramid|skip)_", "", key).replace("few", "batch")
         if key not in ("noisy", "diverse") and run.generator.norm != wanted:
             raise ValueError(f"{where}.{key} is a run with generator.norm '{run.generator.norm}'")
-        if key in ("noisy", "diverse") and not run.generator.noise_channels:
+        if key in ("noisy", "diverse") and not getattr(run.generator, "noise_channels", 0):
             raise ValueError(f"{where}.{key} has generator.noise_channels 0")
         if key in ("noisy", "diverse") and run.generator.norm != "instance":
             raise ValueError(f"{where}.{key} is a run with generator.norm '{run.generator.norm}'")
         _check_diversity(f"{where}.{key}", run, key == "diverse")
-        if (key == "pyramid_few") != bool(run.images.crops):
-            raise ValueError(f"{where}.{key} has images.crops {run.images.crops or 'null'}")
+        crops = stylization(run).crops
+        if (key == "pyramid_few") != bool(crops):
+            raise ValueError(f"{where}.{key} has images.crops {crops or 'null'}")
     if len({parts.noise, parts.larger, parts.largest}) < 3:
         raise ValueError(f"{where}: noise, larger and largest must be three baselines")
     for key, image in shown.items():
-        known = runs[parts.instance].images.heldout
-        if image not in known:
-            raise ValueError(f"{where}.{key} is '{image}'; use one of {', '.join(known)}")
+        heldout = stylization(runs[parts.instance]).heldout
+        if image not in heldout:
+            raise ValueError(f"{where}.{key} is '{image}'; use one of {', '.join(heldout)}")
     compare(where, named, runs, STYLIZATION_PAIRS)
 
 

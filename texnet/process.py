@@ -66,8 +66,8 @@ def guarded(title: str, work: Callable[[], object], debug: bool = False, last: b
         return 141
     except (Stop, Exception) as error:
         if seen:  # in the midst of an import it comes out as anything
-            told = UnfinishedError(f"stopped by {seen[0]}; give the same command again")
-            return _told(title, told)
+            stopped = UnfinishedError(f"stopped by {seen[0]}; give the same command again")
+            return _told(title, stopped)
         told = explained(error)
         if debug or told is None:
             with suppress(OSError):

@@ -31,10 +31,11 @@ def digest(module: str, library: Path | None = None) -> str:
 @functools.cache
 def _reduced(text: str) -> tuple[frozenset[str], str]:
     """Of a module's text: the library modules that it imports, and what it computes."""
-    tree, imported = ast.parse(text), set()
+    tree = ast.parse(text)
+    imported: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("texnet"):
-            inside = node.module.partition(".")[2]
+        if isinstance(node, ast.ImportFrom) and (module := node.module or "").startswith("texnet"):
+            inside = module.partition(".")[2]
             imported |= {inside} if inside else {alias.name for alias in node.names}
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [statement for statement in node.body if not _is_string(statement)]

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from texnet import config, descriptors, fields, generators
+from texnet import config, descriptors, fields, generators, kernels
 from texnet.artifacts import read_json
 from texnet.baselines import noise_image, optimise
 from texnet.data import load_image, square, style_image
@@ -29,6 +29,7 @@ from texnet.validation import parse
 
 RUN = "speed"
 Sizes = Annotated[tuple[fields.Pixels, ...], Field(min_length=1)]
+Made = TypeVar("Made")
 Work = Callable[[], object]
 Works = dict[tuple[str, str, int], Work]
 """What is measured, by (metric, style, side)."""
@@ -86,7 +87,8 @@ class Model:
 
     def noise_for(self, content: Tensor) -> list[Tensor]:
         """What the network takes besides ``content``, (1, 3, H, W)."""
-        return [z.to(self.device) for z in self.noise(1, *content.shape[-2:], 0)]
+        height, width = content.shape[-2:]
+        return [z.to(self.device) for z in self.noise(1, height, width, 0)]
 
     def work(self, side: int) -> Work:
         """One pass at a size; what it is given is made beforehand."""
@@ -144,13 +146,18 @@ def rows_of(works: Works, repetitions: int, device: torch.device) -> Iterator[Ro
             yield Row(RUN, style, repetition, f"{side}px", metric, seconds(work, device), "s")
 
 
-def seconds(work: Work, device: torch.device) -> float:
-    """Wall time of ``work()``, to the end of what it started on the device."""
+def timed(work: Callable[[], Made], device: torch.device) -> tuple[Made, float]:
+    """What ``work()`` gives, and its wall time, to the end of what it started on the device."""
     synchronise(device)
     started = time.perf_counter()
-    work()
+    made = work()
     synchronise(device)
-    return time.perf_counter() - started
+    return made, time.perf_counter() - started
+
+
+def seconds(work: Work, device: torch.device) -> float:
+    """Wall time of ``work()``."""
+    return timed(work, device)[1]
 
 
 def synchronise(device: torch.device) -> None:
@@ -184,23 +191,19 @@ def optimisation_rows(
         calls += 1
 
     counter = objective.register_forward_hook(count)
-    contents = heldout_images(run.images).to(model.device)
-    for number, (name, content) in enumerate(zip(run.images.heldout, contents, strict=True)):
+    images = config.stylization(run)
+    contents = heldout_images(images).to(model.device)
+    for number, (name, content) in enumerate(zip(images.heldout, contents, strict=True)):
         targets = objective.content_targets(content[None])
         work = functools.partial(model, content[None], model.noise_for(content[None]))
         with torch.no_grad():  # this pass warms up
             wanted = objective(work(), targets, diversity=False).total.item()
         sample = median(seconds(work, model.device) for _ in range(repetitions))
         start = noise_image(tuple(content.shape[-2:]), run.seed * 1000 + number).to(model.device)
-        calls, traces = 0, []
-        spent = seconds(
-            lambda start=start, targets=targets, traces=traces: traces.append(
-                optimise(objective, start, targets, run.evaluations).trace
-            ),
-            model.device,
-        )
-        (trace,) = traces
-        equal = next((n for n, terms in enumerate(trace, 1) if terms[0] <= wanted), None)
+        calls = 0
+        optimisation = functools.partial(optimise, objective, start, targets, run.evaluations)
+        made, spent = timed(optimisation, model.device)
+        equal = next((n for n, terms in enumerate(made.trace, 1) if terms[0] <= wanted), None)
         # The line search may overrun the budget: those evaluations took time too.
         found = {
             ("sample", "s"): sample,
@@ -211,7 +214,7 @@ def optimisation_rows(
             found["optimisation_to_equal", "s"] = equal * spent / calls
             found["evaluations_to_equal", "evaluations"] = equal
         for (metric, unit), value in found.items():
-            yield Row(RUN, label_of(run.images.style), 0, name, metric, float(value), unit)
+            yield Row(RUN, label_of(images.style), 0, name, metric, float(value), unit)
     counter.remove()
 
 
@@ -229,9 +232,9 @@ def paper_works(run: config.Optimisation, images: Mapping[int, Tensor]) -> Works
     layers = {*settings.style_layers, *settings.content_layers}
     descriptor = descriptors.Descriptor(descriptors.WIDTHS["vgg19"], layers, pool="max")
     descriptors.initialise(descriptor, torch.Generator().manual_seed(0))
-    descriptor.eval().to(device, memory_format=torch.channels_last)
+    kernels.channels_last(descriptor.eval().to(device))
     objective = Objective(settings, descriptor, style_image(*run.images.reference).to(device))
-    forward, style = torch.no_grad()(net.forward), label_of(run.images.style)
+    forward, style = torch.no_grad()(net.forward), label_of(run.images.reference[0])
     works: Works = {}
     for side, image in images.items():
         works["forward_paper", style, side] = functools.partial(forward, image[None])

@@ -132,14 +132,16 @@ class Chain:
         """The strips while they are kept as the new source; in place, where that can be."""
         shape, target = self._shapes()[-1], self.source
         if not self.owned or target.shape[1:] != shape:
-            kind = {"dtype": target.dtype, "device": target.device}
-            target = torch.empty((1, *shape), **kind, memory_format=_layout(target))
+            kind, device, layout = target.dtype, target.device, _layout(target)
+            target = torch.empty((1, *shape), dtype=kind, device=device, memory_format=layout)
         yield from _written(target, self.strips())
         self.source, self.modules, self.owned = target, [], True
 
     def _shapes(self) -> list[Shape]:
         """The shape of the source, and of the map after each module."""
-        return list(itertools.accumulate(self.modules, _after, initial=self.source.shape[1:]))
+        _, channels, height, width = self.source.shape
+        first = channels, height, width
+        return list(itertools.accumulate(self.modules, _after, initial=first))
 
     def _rows(self, shapes: list[Shape], wanted: Rows) -> Tensor:
         """Some rows of the map after all modules."""

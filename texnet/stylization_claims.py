@@ -134,7 +134,9 @@ def of_tuned(metric: str) -> Callable[[Evidence], Table]:
     return ratio(("from_batch", metric), ("from_instance", metric))
 
 
-def of_gaps(gap: Callable[[Evidence, str], Images], above: str, below: str) -> Callable:
+def of_gaps(
+    gap: Callable[[Evidence, str], Images], above: str, below: str
+) -> Callable[[Evidence], Table]:
     return lambda evidence: log_ratio(gap(evidence, above), gap(evidence, below))
 
 

@@ -48,17 +48,19 @@ class Stylizer:
         plain = dataclasses.replace(self.run.objective, temperature=1.0, diversity_weight=0.0)
         measured = dataclasses.replace(self.run, objective=plain)
         self.objective: Objective = objective_of(measured, device)
-        self.contents = heldout_images(self.run.images).to(device)
+        self.images = config.stylization(self.run)
+        self.contents = heldout_images(self.images).to(device)
         self.targets = self.objective.content_targets(self.contents)
 
     def __call__(self, contents: Tensor, net: Network | None = None, draw: int = 0) -> Tensor:
         """Stylized images (B, 3, H, W), in evaluation mode unless another network is given."""
-        noise = NoiseStream(self.net, HELDOUT_SEED)(len(contents), *contents.shape[-2:], draw)
+        count, _, height, width = contents.shape
+        noise = NoiseStream(self.net, HELDOUT_SEED)(count, height, width, draw)
         return (net or self.net)(contents, [z.to(contents.device) for z in noise])
 
     def rows(self, values: Mapping[str, Tensor], unit: str) -> list[Row]:
         """One row a metric and held-out image."""
-        return _rows(self.run, self.run.images.heldout, values, unit)
+        return _rows(self.run, self.images.heldout, values, unit)
 
 
 @torch.no_grad()
@@ -126,10 +128,11 @@ def score_modes(stylizer: Stylizer, images: Tensor) -> list[Row]:
 def _one_by_one(stylizer: Stylizer, net: Network) -> Tensor:
     """Stylized images (B, 3, H, W), each made alone, with the noise that it has in the batch."""
     contents = stylizer.contents
-    noise = NoiseStream(stylizer.net, HELDOUT_SEED)(len(contents), *contents.shape[-2:], 0)
+    count, _, height, width = contents.shape
+    noise = NoiseStream(stylizer.net, HELDOUT_SEED)(count, height, width, 0)
     made = [
         net(contents[i : i + 1], [z[i : i + 1].to(contents.device) for z in noise])
-        for i in range(len(contents))
+        for i in range(count)
     ]
     return torch.cat(made)
 
@@ -161,7 +164,7 @@ def score_noise(stylizer: Stylizer) -> list[Row]:
 def score_at(stylizer: Stylizer, size: int, device: torch.device) -> list[Row]:
     """Rows of the losses on the held-out images at another size, one image at a time."""
     totals, textures = [], []
-    for name in stylizer.run.images.heldout:
+    for name in stylizer.images.heldout:
         content = square(load_image(name), size)[None].to(device)
         terms = stylizer.objective(stylizer(content), stylizer.objective.content_targets(content))
         totals.append(terms.total)
@@ -177,7 +180,8 @@ def score_baseline(directory: Path, device: torch.device) -> list[Row]:
     if not isinstance(run, config.Optimisation):
         raise DataError(f"{directory}/run.json: is a training, wanted a baseline")
     tensors, _ = read_tensors(directory / "images.safetensors")
-    names = run.images.heldout
+    images = config.stylization(run)
+    names = images.heldout
     try:
         start = torch.stack([tensors[f"{n}/start"] for n in names]).to(device)
         end = torch.stack([tensors[f"{n}/end"] for n in names]).to(device)
@@ -186,7 +190,7 @@ def score_baseline(directory: Path, device: torch.device) -> list[Row]:
             f"{directory}/images.safetensors: no image {error}; optimise again"
         ) from error
     objective = objective_of(run, device)
-    targets = objective.content_targets(heldout_images(run.images).to(device))
+    targets = objective.content_targets(heldout_images(images).to(device))
     first, last = objective(start, targets), objective(end, targets)
     rows = _rows(
         run,
@@ -212,7 +216,7 @@ def _rows(
     unit: str,
 ) -> list[Row]:
     return [
-        Row(run.name, run.images.style, run.seed, content, metric, float(value), unit)
+        Row(run.name, run.images.reference[0], run.seed, content, metric, float(value), unit)
         for metric, vector in values.items()
         for content, value in zip(contents, vector, strict=True)
     ]

@@ -19,6 +19,7 @@ from texnet.tables import Row, read_table
 
 METRICS = ("texture", "pairwise_pixels", "pairwise_features", "vendi", "neighbour_entropy",
            "spotting", "low_pass_share")  # fmt: skip
+Line = tuple[str, str, float, str, float, float, float, int, float, int]
 COLUMNS = (
     "exemplar",
     "run",
@@ -49,7 +50,7 @@ def largest_without_spots(spots: Mapping[float, float], limit: float) -> float:
     return chosen
 
 
-def sweep_table(settings: Mapping[str, Any], exemplar: str, rows: Sequence[Row]) -> list[tuple]:
+def sweep_table(settings: Mapping[str, Any], exemplar: str, rows: Sequence[Row]) -> list[Line]:
     """Rows of ``results/sweep/{exemplar}.csv``: each metric at each T, and which T is chosen.
 
     Args:
@@ -82,10 +83,9 @@ def sweep_table(settings: Mapping[str, Any], exemplar: str, rows: Sequence[Row])
     ]
 
 
-def spotting_ratios(rows: Sequence[tuple]) -> dict[float, float]:
+def spotting_ratios(rows: Sequence[Line]) -> dict[float, float]:
     """Spotting ratio by T, of rows of :func:`sweep_table`."""
-    lines = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-    return {line["temperature"]: line["value"] for line in lines if line["metric"] == "spotting"}
+    return {t: value for _, _, t, metric, value, *_ in rows if metric == "spotting"}
 
 
 def chosen_temperature(path: Path, exemplar: str) -> float:

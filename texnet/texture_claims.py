@@ -138,10 +138,19 @@ DISTANCE = "pairwise_features"
 V1, V2, DIVERSE, GATYS = "pyramid", "collapsed", "diverse", "gatys"
 
 
-def over(claim: str, text: str, low: float, above: str, below: str, metric: str, **more) -> Measure:  # noqa: ANN003
+def over(
+    claim: str,
+    text: str,
+    low: float,
+    above: str,
+    below: str,
+    metric: str,
+    votes: bool = True,
+    high: float = math.inf,
+) -> Measure:
     """A measure: a metric of one role over another's."""
     roles = (above, below)
-    return Measure(claim, text, low, roles, texture_ratio(above, below, metric), **more)
+    return Measure(claim, text, low, roles, texture_ratio(above, below, metric), votes, high)
 
 
 MEASURES: tuple[Measure, ...] = (

@@ -58,14 +58,18 @@ class Join(nn.Module):
         norm, count = self.coarse_norm, coarse.numel() // coarse.shape[1]
         if not isinstance(norm, nn.BatchNorm2d) or not norm.training:
             return norm(coarse)
-        variance = norm.running_var.clone()
-        given = (norm.running_mean, variance, norm.weight, norm.bias, True, norm.momentum, norm.eps)
-        made = F.batch_norm(coarse, *given)
+        mean, running, tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        momentum = norm.momentum
+        assert running is not None and tracked is not None and momentum is not None
+        variance = running.clone()
+        made = F.batch_norm(
+            coarse, mean, variance, norm.weight, norm.bias, True, momentum, norm.eps
+        )
         with torch.no_grad():  # the running variance is unbiased, by the number of pixels
-            kept = (1 - norm.momentum) * norm.running_var
+            kept = (1 - momentum) * running
             unbiased = 4 * (count - 1) / (4 * count - 1)
-            norm.running_var.copy_((variance - kept) * unbiased + kept)
-            norm.num_batches_tracked += 1
+            running.copy_((variance - kept) * unbiased + kept)
+            tracked.add_(1)
         return made
 
 
@@ -108,9 +112,10 @@ class TextureNetV1(nn.Module):
             Lean(WrappedPad(), nn.Conv2d(given, width, 3), *after_first(norm, width))
             for _ in scales
         )
-        self.joins = nn.ModuleList(Join(norm, width * i, width) for i in scales[:-1])
+        joins = [Join(norm, width * i, width) for i in scales[:-1]]
         # To the image; there, because Lean layers need what follows their last normalisation.
-        self.joins[-1].rest.append(nn.Conv2d(width * len(scales), 3, 1))
+        joins[-1].rest.append(nn.Conv2d(width * len(scales), 3, 1))
+        self.joins = nn.ModuleList(joins)
 
     def noise_shapes(self, count: int, height: int, width: int) -> list[tuple[int, ...]]:
         """Shapes of the noise, coarse to fine; the sides are rounded up to multiples of 32."""

@@ -3,14 +3,13 @@
 import re
 from collections import Counter
 from pathlib import PurePath
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from texnet.config import (
     GROUP,
-    Acceleration,
     Descriptor,
     Objective,
     Optimisation,
@@ -18,7 +17,7 @@ from texnet.config import (
     Texture,
     Training,
 )
-from texnet.fields import STRICT, Device, Name, Pixels, Positive, Rate, Seed
+from texnet.fields import STRICT, Name, Pixels, Positive, Rate, Seed
 from texnet.networks import TextureGenerator
 from texnet.overrides import DescriptorChange, ObjectiveChange, OptimiserChange, merge
 
@@ -139,7 +138,10 @@ class Textures:
         return [*self.runs, *self.swept, *self.baselines]
 
     def all_runs(
-        self, descriptor: Descriptor, seeds: tuple[int, ...], **shared: Device | int | Acceleration
+        self,
+        descriptor: Descriptor,
+        seeds: tuple[int, ...],
+        **shared: Any,  # noqa: ANN401 (of several types)
     ) -> dict[str, Training | Optimisation]:
         """Every texture run by its directory name, ``{name}_{exemplar}_seed{seed}``.
 
@@ -156,7 +158,9 @@ class Textures:
         def texture(exemplar: str, samples: int) -> Texture:
             return Texture(exemplar, self.exemplar_size, self.size, samples)
 
-        trained = [(name, name, {}, seeds) for name in self.runs]
+        trained: list[tuple[str, str, dict[str, float], tuple[int, ...]]] = [
+            (name, name, {}, seeds) for name in self.runs
+        ]
         trained += [
             (name, self.sweep.run, {"temperature": t}, self.sweep.seeds)
             for name, t in self.swept.items()
@@ -184,19 +188,19 @@ class Textures:
                     add(f"{name}_{label}_seed{seed}", run)
         # L-BFGS needs the true gradient of the loss, and images apart from each other.
         plain = ObjectiveChange(normalise_gradients=False, diversity_weight=0.0, temperature=1.0)
-        for name, entry in self.baselines.items():
+        for name, baseline in self.baselines.items():
             for label, exemplar in self.labels.items():
                 for seed in seeds:
-                    run = Optimisation(
+                    optimised = Optimisation(
                         name=name,
                         seed=seed,
                         objective=merge(objective, plain),
-                        images=texture(exemplar, entry.samples),
+                        images=texture(exemplar, baseline.samples),
                         start="noise",
-                        evaluations=entry.evaluations,
+                        evaluations=baseline.evaluations,
                         **shared,
                     )
-                    add(f"{name}_{label}_seed{seed}", run)
+                    add(f"{name}_{label}_seed{seed}", optimised)
         return made
 
 

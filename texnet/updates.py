@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from texnet import kernels
 from texnet.config import Acceleration
 from texnet.errors import UsageError
 from texnet.generators import Network
@@ -47,7 +48,7 @@ class Update:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.static: list[Tensor] = []
         if acceleration.channels_last:
-            net.to(memory_format=torch.channels_last)
+            kernels.channels_last(net)
         if acceleration.compile:
             objective.descriptor.compile()
             # On the CPU the compiled backward of replication padding is refused (PyTorch 2.13).
@@ -72,7 +73,7 @@ class Update:
             torch.cuda.current_stream().wait_stream(self.side)
             return values
         if self.graph is None:
-            self._capture(kept, self.static[: len(noise)])
+            self.graph = self._capture(kept, self.static[: len(noise)])
         self.graph.replay()
         return self.values.clone()
 
@@ -105,13 +106,13 @@ class Update:
         self.side.wait_stream(torch.cuda.current_stream())
         return self.side
 
-    def _capture(self, content: Tensor | None, noise: Sequence[Tensor]) -> None:
+    def _capture(self, content: Tensor | None, noise: Sequence[Tensor]) -> torch.cuda.CUDAGraph:
         """Record the step on tensors that stay; nothing is computed yet."""
         self.adam.zero_grad(set_to_none=True)  # the graph's own gradients, overwritten each time
-        self.graph = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         # The threads that load batches may go on allocating.
         try:
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.values = self._forward_and_back(content, noise)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
@@ -119,6 +120,7 @@ class Update:
                 f"acceleration.graph: this step cannot be recorded as a CUDA graph ({reason}); "
                 "set it to false"
             ) from error
+        return graph
 
 
 def optimiser(net: Network, lr: float, acceleration: Acceleration) -> torch.optim.Adam:

@@ -56,14 +56,14 @@ def read(path: Path) -> Table:
     for line in read_table(path):
         try:
             name = tuple(line[column] or "-" for column in KEYS[path.name])
-            numbers = [float(line[column] or "nan") for column in ("value", "ci_low", "ci_high")]
+            value, low, high = (float(line[k] or "nan") for k in ("value", "ci_low", "ci_high"))
             verdict = line["verdict"] if "measure" in line else ""
         except (KeyError, ValueError) as error:
             raise DataError(f"{path}: not such a table ({error}); make it again") from error
         if name in rows or ("measure" in line and verdict not in DECISIVE):
             raise DataError(f"{path}: '{' '.join(name)}' is there twice, or has no verdict")
         if line.get("expected") != INFORMATION:
-            rows[name] = Measured(*numbers, verdict)
+            rows[name] = Measured(value, low, high, verdict)
     return rows
 
 
@@ -147,12 +147,14 @@ def verify(scale: str, results: Path, expected: Path) -> tuple[list[str], bool]:
         raise UsageError(f"{parts}: the results are of scale '{other}', not of '{scale}'")
     for name in KEYS:
         check_file(results / name, "results: run make, or snakemake --cores N all")
-    claims, metrics = ([read(place / name) for place in (results, folder)] for name in KEYS)
-    lines, statuses = [], []
-    for claim in dict.fromkeys(name for name, _ in claims[1]):
-        status, verdict, details = compare(claim, *claims, tolerance, claim in timed)
+    (found, wanted), metrics = ([read(p / name) for p in (results, folder)] for name in KEYS)
+    lines: list[str] = []
+    statuses: list[str] = []
+    for claim in dict.fromkeys(name for name, _ in wanted):
+        status, verdict, details = compare(claim, found, wanted, tolerance, claim in timed)
         statuses.append(status)
         lines += [f"{claim:3}  {status:10}  {verdict}", *(f"{'':17}{said}" for said in details)]
     same, differ, missing = map(statuses.count, ("reproduced", "differs", "missing"))
     summary = f"{same} of {len(statuses)} claims reproduced, {differ} differ, {missing} missing"
-    return [*lines, metrics_line(*metrics, tolerance), summary], same == len(statuses) > 0
+    lines += [metrics_line(metrics[0], metrics[1], tolerance), summary]
+    return lines, same == len(statuses) > 0
