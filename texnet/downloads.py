@@ -77,7 +77,7 @@ class Watched(HTTPAdapter):
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         pool, sockets = super().get_connection_with_tls_context(*args, **kwargs), self._sockets
 
-        class Connection(pool.ConnectionCls):
+        class Connection(pool.ConnectionCls):  # type: ignore[name-defined,misc]  # HTTP's or TLS's
             def _new_conn(self) -> socket.socket:
                 made = super()._new_conn()
                 sockets.append(made.dup())  # TLS takes over the socket itself
