@@ -14,7 +14,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 all: $(VENV)/installed
 	snakemake --cores all all
 	@echo; echo "Figures: figures/fig1.pdf to fig7.pdf (and .png)"
-	@echo "Tables:  figures/table_claims.html, figures/table_speed.html (and .md, .tex)"
+	@echo "Tables:  figures/table_claims.html, table_metrics, table_speed, table_textures"
+	@echo "         (and .md, .tex, .csv); claims by topic: figures/summary.html"
 	@echo "Numbers: results/metrics.csv, results/claims.csv, results/sweep/, benchmarks/speed.csv"
 	@echo; cat figures/table_claims.md
 
@@ -60,4 +61,5 @@ schema: $(VENV)/installed
 
 clean:
 	rm -rf results logs benchmarks/*.tsv benchmarks/speed.csv .snakemake
-	rm -f figures/*.pdf figures/*.png figures/table_*.html figures/table_*.md figures/table_*.tex
+	rm -f figures/*.pdf figures/*.png figures/summary.html
+	rm -f figures/table_*.html figures/table_*.md figures/table_*.tex figures/table_*.csv

@@ -40,23 +40,6 @@ RELEASED = (
     *(f"v1_{exemplar}_seed0" for exemplar in ("berries", "pebbles", "stained_glass")),
 )
 NEVER = ("tiny", "one_iteration")
-VARIANTS = {
-    "collapsed": "TextureNetV2, lambda = 0",
-    "diverse": "TextureNetV2, lambda > 0",
-    "pyramid": "TextureNetV1",
-    "gatys": "optimisation (Gatys)",
-    "crops": "crops of the exemplar",
-    "repeated": "one sample repeated",
-}
-SHOWN = {
-    "texture": "texture loss",
-    "sliced_wasserstein": "sliced Wasserstein",
-    "pairwise_pixels": "distance, pixels",
-    "pairwise_features": "distance, features",
-    "vendi": "Vendi, of 8",
-    "neighbour_entropy": "ln of nearest",
-    "spotting": "spotting",
-}
 BENCHED = {
     "train-stylenet": "step of StyleNet",
     "train-v1": "step of TextureNetV1",
@@ -106,22 +89,6 @@ def short(cell: str) -> str:
     """A number with three digits, large ones without a fraction."""
     value = float(cell)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def texture_table(parts: dict[str, str], metrics: list[dict[str, str]]) -> str:
-    """What the texture variants measure on each exemplar, over all seeds, as Markdown."""
-    found = {(r["run"], r["exemplar"], r["metric"]): r for r in metrics if r["seed"] == "all"}
-    lines = [f"| exemplar | samples | {' | '.join(SHOWN.values())} |"]
-    lines.append("|---" * (2 + len(SHOWN)) + "|")
-    for exemplar in parts["exemplars"]:
-        for role, name in VARIANTS.items():
-            cells = []
-            for metric in SHOWN:
-                row = found[parts.get(role, role), exemplar, metric]
-                value, low, high = (short(row[c]) for c in ("value", "ci_low", "ci_high"))
-                cells.append(f"{value} [{low}, {high}]" if low != high else value)
-            lines.append(f"| {exemplar} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 def precision_table() -> str:
@@ -231,10 +198,8 @@ def main() -> None:
     rows = [list(r2), ["---"] * len(r2), [f"{value:.2f}" for value in r2.values()]]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     readme = (ROOT / "README.md").read_text()
-    for name in ("claims", "speed"):
-        readme = between(readme, name, (target / f"table_{name}.md").read_text())
-    parts = read_json(ROOT / "results" / "textures.json")
-    readme = between(readme, "textures", texture_table(parts, read_table(target / "metrics.csv")))
+    for name in ("claims", "speed", "textures"):
+        readme = between(readme, name, (ROOT / "figures" / f"table_{name}.md").read_text())
     readme = between(readme, "precision", precision_table())
     readme = between(readme, "bits", bits_table())
     write_text(ROOT / "README.md", with_bench(between(readme, "r2", table)))

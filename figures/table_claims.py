@@ -1,4 +1,4 @@
-"""The paper's claims with their verdicts: results/claims.csv as a page, Markdown and LaTeX."""
+"""The paper's claims with their verdicts: results/claims.csv as a page, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ HEADERS = ("claim", "factor", "expected", "value [interval]", "verdict")
 WIDTHS = (0.25, 0.24, 0.08, 0.2, 0.14)
 INFORMATION = "(for information)"
 """What measures without a vote have for an expectation."""
+Measure = dict[str, str]
+"""A row of results/claims.csv."""
 
 
 def number(cell: str) -> str:
@@ -22,7 +24,12 @@ def number(cell: str) -> str:
     return f"{value:.2f}" if plain and value else f"{value:.3g}"
 
 
-def shown(measure: dict[str, str]) -> str:
+def votes(measure: Measure) -> bool:
+    """Whether the claim's verdict depends on it."""
+    return measure["expected"] != INFORMATION
+
+
+def shown(measure: Measure) -> str:
     """A measure's value with its interval and number of measurements; nothing without a value."""
     if not measure["value"]:
         return ""
@@ -30,23 +37,31 @@ def shown(measure: dict[str, str]) -> str:
     return f"{value} [{low}, {high}], n = {measure['n']}"
 
 
-def cells(measures: Sequence[dict[str, str]]) -> list[list[str]]:
-    """A row for each claim, with the verdict of all its votes, and a row for each measure."""
-    rows = []
+def by_claim(measures: Sequence[Measure]) -> dict[str, tuple[str, list[Measure]]]:
+    """Each claim's verdict, of all its votes, and its measures; by the claim's name, in order."""
+    found = {}
     for claim in sorted({m["id"] for m in measures}, key=lambda name: int(name[1:])):
         mine = [m for m in measures if m["id"] == claim]
-        whole = combine([m["verdict"] for m in mine if m["expected"] != INFORMATION])
+        found[claim] = combine([m["verdict"] for m in mine if votes(m)]), mine
+    return found
+
+
+def cells(measures: Sequence[Measure]) -> list[list[str]]:
+    """A row for each claim, with its verdict, and a row for each measure."""
+    rows = []
+    for claim, (whole, mine) in by_claim(measures).items():
         about = f"{bold(claim)} {mine[0]['claim']} ({mine[0]['where']})"
         rows.append([about, "", "", "", bold(whole)])
         for m in mine:
-            said = m["verdict"] if m["expected"] != INFORMATION else ""
+            said = m["verdict"] if votes(m) else ""
             rows.append(["", m["measure"], m["expected"], shown(m), said])
     return rows
 
 
 def main() -> None:
-    table, out = arguments(__doc__)
-    save("Claims", [Table(HEADERS, cells(read_table(table)), WIDTHS)], out)
+    args = arguments(__doc__)
+    rows = cells(read_table(args.table))
+    save("Claims", [Table(HEADERS, rows, WIDTHS, grouped=True)], args.out)
 
 
 if __name__ == "__main__":

@@ -61,9 +61,9 @@ def of_optimisation(found: Medians) -> Table:
 
 
 def main() -> None:
-    table, out = arguments(__doc__)
-    found = medians(read_table(table))
-    save("Time and memory", [by_size(found), of_optimisation(found)], out)
+    args = arguments(__doc__)
+    found = medians(read_table(args.table))
+    save("Time and memory", [by_size(found), of_optimisation(found)], args.out)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """Tables to read: layout, order, numbers and escaping against small tables made by hand."""
 
+import csv
+import io
 import re
 import sys
 from html.parser import HTMLParser
 
 import pytest
 
-from figures import table_claims, table_speed
+from figures import table_claims, table_metrics, table_speed, table_textures
 from figures.rendering import Table, bold, digits, save
+from texnet.artifacts import write_json
 from texnet.claims import CLAIM_COLUMNS, CLAIMS, MEASURES
 from texnet.evidence import VERDICTS
-from texnet.tables import SCORE_COLUMNS, write_table
+from texnet.tables import METRIC_COLUMNS, SCORE_COLUMNS, write_table
 
 
 class Page(HTMLParser):
@@ -34,23 +37,38 @@ class Page(HTMLParser):
             self.tables[-1].append([])
         elif tag in ("td", "th"):
             self.tables[-1][-1].append(["", dict(attrs).get("class", "")])
+            self.wide = int(dict(attrs).get("colspan", 1))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        if tag in ("td", "th"):
+            self.tables[-1][-1] += [["", ""]] * (self.wide - 1)
 
     def handle_data(self, data):
         if "td" in self.open or "th" in self.open:
-            self.tables[-1][-1][-1][0] += data
+            self.tables[-1][-1][-1][0] += data.replace("\xa0", " ")
 
 
-def made(script, rows, columns, folder, monkeypatch):
-    """The three files that a script writes from a table: (html, md, tex)."""
+def made(script, rows, columns, folder, monkeypatch, *options):
+    """What a script writes from a table: (html, md, tex); the CSV has the cells of the page."""
     write_table(folder / "in.csv", columns, rows)
-    monkeypatch.setattr(sys, "argv", ["x", str(folder / "in.csv"), str(folder / "deep/out.html")])
+    files = [str(folder / "in.csv"), str(folder / "deep/out.html")]
+    monkeypatch.setattr(sys, "argv", ["x", *files, *options])
     script.main()
     written = sorted(path.name for path in (folder / "deep").iterdir())
-    assert written == ["out.html", "out.md", "out.tex"]
-    return [(folder / "deep" / f"out.{s}").read_text("utf-8") for s in ("html", "md", "tex")]
+    assert written == ["out.csv", "out.html", "out.md", "out.tex"]
+    page, text, tex, cells = (
+        (folder / "deep" / f"out.{s}").read_text("utf-8") for s in ("html", "md", "tex", "csv")
+    )
+    tables = [[[cell for cell, _ in row] for row in table] for table in Page(page).tables]
+    assert tables == tables_of(cells)
+    return page, text, tex
+
+
+def tables_of(text):
+    """The tables of a CSV file, without their titles; an empty line ends each."""
+    tables = [list(csv.reader(io.StringIO(part))) for part in re.split(r"\n\n", text)]
+    return [table[1:] if len(table[0]) == 1 else table for table in tables]
 
 
 def rows_of_tex(text):
@@ -151,8 +169,8 @@ def test_what_is_markup_is_escaped(tmp_path, monkeypatch):
     ((_, about, measure),) = Page(page).tables
     assert about[0][0] == f"C1 {HARD} (Fig. 3)" and measure[1][0] == HARD
     assert {tag for tag, _ in Page(page).tags} == {
-        "html", "head", "meta", "title", "style", "body", "h1", "table", "thead", "tbody", "tr",
-        "th", "td", "strong",
+        "html", "head", "meta", "title", "style", "body", "h1", "div", "table", "thead", "tbody",
+        "tr", "th", "td", "strong", "script",
     }  # fmt: skip
     # Markdown: a backslash takes the meaning of a character away.
     line = text.splitlines()[-1]
@@ -174,10 +192,11 @@ def test_a_page_stands_alone(tmp_path):
     save("Title", [Table(("a",), [[bold("b")]], (0.5,), "First")], tmp_path / "t.html")
     page = (tmp_path / "t.html").read_text("utf-8")
     assert page.startswith("<!DOCTYPE html>") and '<meta charset="utf-8">' in page
-    assert not re.search(r"<script|<link|src=|href=|url\(|@import|https?:", page)
+    assert not re.search(r"<script\s|<link|src=|href=|url\(|@import|import\s|fetch|https?:", page)
     assert "<title>Title</title>" in page and "<h2>First</h2>" in page
     assert Page(page).tables == [[[["a", ""]], [["b", ""]]]]
     assert (tmp_path / "t.md").read_text() == "**First**\n\n| a |\n|---|\n| **b** |\n"
+    assert (tmp_path / "t.csv").read_text() == "First\na\nb\n"
 
 
 def timed(metric, content, *values, unit="s"):
@@ -228,3 +247,50 @@ def test_speed_by_size_and_of_the_optimisation(tmp_path, monkeypatch):
     for columns, count in zip(re.findall(r"longtable\}\{(p.*)\}", tex), (4, 8), strict=True):
         widths = [float(w) for w in re.findall(r"p\{([\d.]+)\\linewidth\}", columns)]
         assert len(widths) == count and sum(widths) <= 0.92
+
+
+def metric(run, exemplar, seed, name, value, low, high, n=4, unit="loss"):
+    return (run, exemplar, seed, name, value, low, high, n, unit)
+
+
+METRIC_ROWS = [
+    metric("v1", "my_moss", 0, "texture", 12345.6, 1.0, 2.0),
+    metric("v1", "my_moss", 3, "texture", 0.5, 1.0, 2.0),
+    metric("v1", "my_moss", "all", "texture", 6173.05, 999.6, 20000.0, 8),
+    metric("v1", "my_moss", "all", "vendi", 7.1234, 7.1234, 7.1249, 8, "of 8"),
+    metric("v2", "my_moss", "all", "texture", 30.0, 20.0, 40.0),
+    metric("v2", "my_moss", "all", "neighbour_entropy", -6.9077, -7.0, -6.5),
+    metric("crops", "my_moss", "all", "spotting", 1.0, 0.75, 1.25),
+    metric("v2", "other", "all", "texture", 99.0, 98.0, 100.0),
+]
+
+
+def test_textures_by_exemplar_and_variant(tmp_path, monkeypatch):
+    parts = {"exemplars": ["my_moss"], "pyramid": "v1", "collapsed": "v2", "diverse": "d"}
+    write_json(tmp_path / "parts.json", parts | {"gatys": "g"})
+    options = ("--roles", str(tmp_path / "parts.json"))
+    page, text, _ = made(
+        table_textures, METRIC_ROWS, METRIC_COLUMNS, tmp_path, monkeypatch, *options
+    )
+    (rows,) = ([[cell for cell, _ in row] for row in t] for t in Page(page).tables)
+    assert rows[0][:3] == ["exemplar", "samples", "texture loss"] and len(rows[0]) == 9
+    assert rows[1:] == [
+        ["my_moss", "TextureNetV2, lambda = 0", "30.0 [20.0, 40.0]", "", "", "", "",
+         "-6.91 [-7.00, -6.50]", ""],
+        ["my_moss", "TextureNetV2, lambda > 0", *[""] * 7],
+        ["my_moss", "TextureNetV1", "6170 [1000, 20000]", "", "", "", "7.12", "", ""],
+        ["my_moss", "optimisation (Gatys)", *[""] * 7],
+        ["my_moss", "crops of the exemplar", *[""] * 6, "1.00 [0.750, 1.25]"],
+        ["my_moss", "one sample repeated", *[""] * 7],
+    ]  # fmt: skip
+    assert r"| my\_moss | TextureNetV1 | 6170 [1000, 20000] | | | | 7.12 | | |" in text.splitlines()
+
+
+def test_metrics_over_all_seeds_and_of_each(tmp_path, monkeypatch):
+    page, _, _ = made(table_metrics, METRIC_ROWS, METRIC_COLUMNS, tmp_path, monkeypatch)
+    (rows,) = ([[cell for cell, _ in row] for row in t] for t in Page(page).tables)
+    assert rows[1:3] == [
+        ["v1", "my_moss", "texture", "6170 [1000, 20000]", "8", "loss", "0: 12300, 3: 0.500"],
+        ["v1", "my_moss", "vendi", "7.12", "8", "of 8", ""],
+    ]
+    assert len(rows) == 1 + sum(row[2] == "all" for row in METRIC_ROWS)

@@ -9,16 +9,17 @@ import json
 import re
 import shutil
 import tomllib
-from html.parser import HTMLParser
 
 import pytest
 import yaml
+from browser import Document, browse, complaints
 from conftest import ROOT, TINY, call, snakemake
 
 from texnet.artifacts import sha256
 from texnet.claims import CLAIMS
 from texnet.config import read_run
 from texnet.sweep import chosen_temperature
+from texnet.tables import read_table
 from texnet.training import load_generator
 
 
@@ -133,6 +134,7 @@ def test_editing_one_run_retrains_that_run_alone(project):
         counts = job_counts(snakemake("-n", "all", *TINY, cwd=project).stdout)
         assert counts["train"] == "1" and counts["configure"] == "1"
         assert "optimize" not in counts and counts["score"] == "1"
+        assert not set(counts) & {f"fig{number}" for number in range(1, 8)}  # none shows it
         done = snakemake("--cores", 2, "all", *TINY, cwd=project)
         assert done.returncode == 0, done.stderr
     after = {name: path.stat().st_mtime_ns for name, path in models.items()}
@@ -234,9 +236,6 @@ def test_files_keep_to_their_budget(files):
 
 # The report: complete, one file that loads nothing, and it runs in a browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ADDRESS = r"(?:url\(|@import)\s*[\"']?([^\"')]+)"
-"""Of what a style sheet loads."""
 CAPTIONS = ROOT / "workflow" / "report"
 
 
@@ -248,60 +247,6 @@ def report(project):
     assert done.returncode == 0, done.stdout + done.stderr
     yield path
     path.unlink()
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """Opens a page without a network: its document once scripts have run, what it complains of."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed: the report was not run")
-
-    def opened(path):
-        done = call(
-            found, "--headless", "--disable-gpu", "--no-sandbox", "--enable-logging=stderr",
-            "--v=0", "--virtual-time-budget=10000", "--host-resolver-rules=MAP * ~NOTFOUND",
-            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri(),
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return Document(done.stdout), complaints(done.stderr)
-
-    return opened
-
-
-def complaints(log):
-    """Errors of a page in the log of Chromium, which calls them INFO where the page is a file."""
-    lines = [line for line in log.splitlines() if ":CONSOLE" in line]
-    return [line for line in lines if re.search(r":ERROR:CONSOLE|Uncaught|\w*Error\b", line)]
-
-
-class Document(HTMLParser):
-    """What a page shows as text, and the addresses that it loads something from."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.hidden, self.shown, self.loaded = False, [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.hidden = tag in ("script", "style", "title")
-        given = dict(attributes)
-        address = given.get("href") if tag == "link" else given.get("src") or given.get("srcset")
-        self.loaded += [address] if address else []
-        self.loaded += re.findall(ADDRESS, given.get("style") or "")
-
-    def handle_endtag(self, tag):
-        self.hidden = False
-
-    def handle_data(self, data):
-        if not self.hidden:
-            self.shown += [data.strip()] if data.strip() else []
-        elif self.lasttag == "style":
-            self.loaded += re.findall(ADDRESS, data)
-
-    def from_elsewhere(self):
-        return [address for address in self.loaded if not address.startswith(("data:", "#"))]
 
 
 def variable(page, name):
@@ -316,15 +261,15 @@ def words(text):
 
 
 def sentences(path):
-    """The fixed parts of a caption, without reStructuredText's markup."""
-    parts = re.split(r"\{\{.*?\}\}|\{%.*?%\}", path.read_text(), flags=re.DOTALL)
+    """The fixed parts of a caption, without reStructuredText's markup, up to its first branch."""
+    parts = re.split(r"\{\{.*?\}\}", path.read_text().partition("{%")[0], flags=re.DOTALL)
     return [words(re.sub(r"[*`]", "", part)) for part in parts if words(part)]
 
 
 def test_it_holds_every_result_with_its_caption(project, report):
     page = report.read_text()
     categories, results = variable(page, "categories"), variable(page, "results")
-    assert {"Figures", "Tables"} <= set(categories)
+    assert {"Figures", "Start here", "Tables"} == set(categories)
     listed = {name for groups in categories.values() for names in groups.values() for name in names}
     assert listed == set(results)
     for name, result in results.items():
@@ -336,16 +281,50 @@ def test_it_holds_every_result_with_its_caption(project, report):
         caption = words(results[name]["caption"])
         parts = sentences(CAPTIONS / name.replace("figures/", "").replace(".png", ".rst"))
         assert parts and all(part in caption for part in parts), name
-    description = words(variable(page, "workflow_desc"))
-    assert all(part in description for part in sentences(CAPTIONS / "workflow.rst"))
+    tables = categories["Tables"]["Pages"]
+    assert len(tables) == 4 and all(results[name]["caption"] for name in tables)
+
+
+# What each figure shows a result of.
+SHOWN = {
+    1: "stylenet_bn stylenet_diverse gatys",
+    2: "stylenet_in stylenet_bn stylenet_lrn_first stylenet_in_first",
+    3: "stylenet_in stylenet_bn gatys finetune_in finetune_bn",
+    4: "stylenet_in stylenet_bn gatys_larger gatys_largest",
+    5: "v1 v2 v2_diverse",
+    6: "stylenet_noise stylenet_diverse",
+    7: "v2_diverse_T4 v2_diverse_T16 v2_diverse_T50 v2_diverse_T200",
+}
+
+
+@pytest.mark.parametrize("number", SHOWN)
+def test_a_figures_caption_names_its_runs(project, report, number):
+    caption = variable(report.read_text(), "results")[f"figures/fig{number}.png"]["caption"]
+    named = set(re.findall(r'<tt class="docutils literal">(\w+)</tt>', caption))
+    every = {run["run"] for run in read_table(project / "results/metrics.csv")}
+    assert named & every == set(SHOWN[number].split())
+
+
+def test_its_start_page_has_the_verdicts_of_this_run(project, report):
+    page = variable(report.read_text(), "workflow_desc")
+    description = words(page)
+    parts = sentences(CAPTIONS / "workflow.rst")
+    assert parts and all(re.sub(r"^=+|=+ ", "", part) in description for part in parts)
+    for row in read_table(project / "results/claims.csv"):
+        assert f"{row['id']} {row['claim']} ({row['where']}): " in description
+        if row["expected"] != "(for information)":
+            assert row["measure"] in description
+    results = variable(report.read_text(), "results")
+    linked = re.findall(r"contentPath: results\['(.*?)'\]\.data_uri", page)
+    assert {f"figures/fig{n}.png" for n in range(1, 8)} <= set(linked) <= set(results)
 
 
 def test_it_loads_nothing_from_elsewhere(report):
     assert Document(report.read_text()).from_elsewhere() == []
 
 
-def test_it_runs_in_a_browser(report, browse):
-    document, wrong = browse(report)
+def test_it_runs_in_a_browser(report, tmp_path):
+    document, wrong = browse(report, tmp_path)
     assert wrong == []
     assert {"Figures", "Tables"} <= set(document.shown)
     assert document.from_elsewhere() == []  # nor what its scripts have added
@@ -364,10 +343,10 @@ def test_what_a_page_loads_is_found():
     assert document.shown == ["shown", "linked"]
 
 
-def test_a_broken_page_is_found_in_a_browser(tmp_path, browse):
+def test_a_broken_page_is_found_in_a_browser(tmp_path):
     path = tmp_path / "broken page.html"
     path.write_text(BROKEN)
-    document, wrong = browse(path)
+    document, wrong = browse(path, tmp_path / "profile")
     assert len(wrong) == 1 and "nothing_of_this_name is not defined" in wrong[0]
     assert document.loaded == ["a.png", "https://example.org/b.png", "http://example.org/c.png"]
     assert document.shown == ["shown", "linked"]

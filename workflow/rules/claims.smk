@@ -19,7 +19,12 @@ rule claims:
         scores=[*rules.metrics.input, "benchmarks/speed.csv"],
         histories=expand("results/{run}/history.csv", run=TRAININGS),
     output:
-        "results/claims.csv",
+        report(
+            "results/claims.csv",
+            category="Tables",
+            subcategory="Data",
+            labels={"table": "claims"},
+        ),
     log:
         "logs/claims.log",
     localrule: True

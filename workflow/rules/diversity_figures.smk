@@ -24,6 +24,7 @@ use rule fig3 as fig5 with:
         "logs/figures/fig5.log",
     params:
         figure="fig5",
+        made=MADE,
         code=[code("training"), code("tables")],
 
 
@@ -47,6 +48,7 @@ use rule fig3 as fig6 with:
         "logs/figures/fig6.log",
     params:
         figure="fig6",
+        made=MADE,
         code=[code("stylization_scoring"), code("tables")],
 
 
@@ -70,4 +72,5 @@ use rule fig3 as fig7 with:
         "logs/figures/fig7.log",
     params:
         figure="fig7",
+        made=MADE,
         code=[code("training"), code("tables")],

@@ -1,8 +1,12 @@
 """Figures of stylizations: one script each, which reads results and writes figures/figN.pdf."""
 
+from texnet.captions import caption
+
 STYLE = [local("figures/style.py"), local("figures/paper.mplstyle")]
 STYLIZATION = EXPERIMENT.figures.stylization
 STYLIZATION_FILES = read_by_all(EXPERIMENT.runs)
+# For captions: what the runs did that a figure shows.
+MADE = caption(RUNS)
 
 
 rule fig3:
@@ -29,6 +33,7 @@ rule fig3:
         "../../environment.yml"
     params:
         figure="fig3",
+        made=MADE,
         code=[code("stylization_scoring"), code("tables")],
     shell:
         "exec python -m figures.{params.figure} {output.pdf} --roles {input.roles} > {log} 2>&1"
@@ -54,6 +59,7 @@ use rule fig3 as fig1 with:
         "logs/figures/fig1.log",
     params:
         figure="fig1",
+        made=MADE,
         code=[code("stylization_scoring"), code("tables")],
 
 
@@ -77,6 +83,7 @@ use rule fig3 as fig2 with:
         "logs/figures/fig2.log",
     params:
         figure="fig2",
+        made=MADE,
         code=[code("stylization_scoring"), code("tables")],
 
 
@@ -100,4 +107,5 @@ use rule fig3 as fig4 with:
         "logs/figures/fig4.log",
     params:
         figure="fig4",
+        made=MADE,
         code=[code("stylization_scoring"), code("tables")],

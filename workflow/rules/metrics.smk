@@ -84,7 +84,12 @@ rule metrics:
     input:
         expand("results/scores/{name}.csv", name=[*NAMES, "references", "estimator"]),
     output:
-        report("results/metrics.csv", category="Tables", labels={"table": "metrics"}),
+        report(
+            "results/metrics.csv",
+            category="Tables",
+            subcategory="Data",
+            labels={"table": "metrics"},
+        ),
     log:
         "logs/metrics.log",
     localrule: True

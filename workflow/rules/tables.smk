@@ -1,53 +1,23 @@
-"""Speed and memory, and the tables of the claims and of speed for reading and typesetting."""
+"""The tables for reading and typesetting, one script each."""
 
-
-use rule parts as speed_settings with:
-    output:
-        "results/speed.json",
-    log:
-        "logs/speed_settings.log",
-    params:
-        parts=json.dumps(EXPERIMENT.speed_settings(), indent=2).replace('"results', f'"{RESULTS}'),
-
-
-GATYS = EXPERIMENT.optimisation(EXPERIMENT.figures.stylization.noise, EXPERIMENT.seeds[0])
-
-
-rule speed:
-    """Measure time and memory of generators and optimisation, alone on the machine."""
-    input:
-        read_by(GATYS),
-        settings="results/speed.json",
-        models=EXPERIMENT.speed_settings()["models"].values(),
-        gatys=EXPERIMENT.speed_settings()["gatys"],
-    output:
-        "benchmarks/speed.csv",
-    log:
-        "logs/speed.log",
-    conda:
-        "../../environment.yml"
-    # All there are: whatever ran beside it would be measured too. A cluster gives it 8.
-    threads: workflow.resource_settings.cores or 8
-    resources:
-        gpu=GPUS,
-        mem_mb=max(MEMORY, 8000),
-        runtime="1h",
-    params:
-        code=made_by("speed", [GATYS]),
-    shell:
-        "exec python -m texnet speed {input.settings} --out {output} > {log} 2>&1"
+RENDERING = [local("figures/rendering.py"), local("figures/sortable.js")]
 
 
 rule table_claims:
-    """Set a table in HTML, Markdown and LaTeX."""
+    """Set a table in HTML, Markdown, LaTeX and CSV."""
     input:
         table="results/claims.csv",
         script=local("figures/table_claims.py"),
-        rendering=local("figures/rendering.py"),
+        rendering=RENDERING,
     output:
-        html=report("figures/table_claims.html", category="Tables", labels={"table": "claims"}),
-        md="figures/table_claims.md",
-        tex="figures/table_claims.tex",
+        html=report(
+            "figures/table_claims.html",
+            caption="../report/table_claims.rst",
+            category="Tables",
+            subcategory="Pages",
+            labels={"table": "claims"},
+        ),
+        others=multiext("figures/table_claims", ".md", ".tex", ".csv"),
     log:
         "logs/figures/table_claims.log",
     localrule: True
@@ -55,26 +25,75 @@ rule table_claims:
         "../../environment.yml"
     params:
         table="table_claims",
+        roles="",
         code=code("evidence"),
     shell:
-        "exec python -m figures.{params.table} {input.table} {output.html} > {log} 2>&1"
+        "exec python -m figures.{params.table} {input.table} {output.html} {params.roles}"
+        " > {log} 2>&1"
 
 
 use rule table_claims as table_speed with:
     input:
         table="benchmarks/speed.csv",
         script=local("figures/table_speed.py"),
-        rendering=local("figures/rendering.py"),
+        rendering=RENDERING,
     output:
         html=report(
             "figures/table_speed.html",
+            caption="../report/table_speed.rst",
             category="Tables",
+            subcategory="Pages",
             labels={"table": "speed and memory"},
         ),
-        md="figures/table_speed.md",
-        tex="figures/table_speed.tex",
+        others=multiext("figures/table_speed", ".md", ".tex", ".csv"),
     log:
         "logs/figures/table_speed.log",
     params:
         table="table_speed",
+        roles="",
+        code=code("tables"),
+
+
+use rule table_claims as table_metrics with:
+    input:
+        table="results/metrics.csv",
+        script=local("figures/table_metrics.py"),
+        rendering=RENDERING,
+    output:
+        html=report(
+            "figures/table_metrics.html",
+            caption="../report/table_metrics.rst",
+            category="Tables",
+            subcategory="Pages",
+            labels={"table": "metrics of every run"},
+        ),
+        others=multiext("figures/table_metrics", ".md", ".tex", ".csv"),
+    log:
+        "logs/figures/table_metrics.log",
+    params:
+        table="table_metrics",
+        roles="",
+        code=code("tables"),
+
+
+use rule table_claims as table_textures with:
+    input:
+        table="results/metrics.csv",
+        roles="results/textures.json",
+        script=local("figures/table_textures.py"),
+        rendering=RENDERING,
+    output:
+        html=report(
+            "figures/table_textures.html",
+            caption="../report/table_textures.rst",
+            category="Tables",
+            subcategory="Pages",
+            labels={"table": "texture networks"},
+        ),
+        others=multiext("figures/table_textures", ".md", ".tex", ".csv"),
+    log:
+        "logs/figures/table_textures.log",
+    params:
+        table="table_textures",
+        roles=lambda wildcards, input: f"--roles {input.roles}",
         code=code("tables"),
