@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypedDict
 
 from texnet.artifacts import read_json
 from texnet.errors import DataError
@@ -104,6 +104,13 @@ def by_exemplar(groups: Images) -> dict[int, dict[str, float]]:
             gathered[name.partition("/")[0]].append(value)
         means[seed] = {exemplar: fmean(found) for exemplar, found in gathered.items()}
     return means
+
+
+class Expected(TypedDict, total=False):
+    """Keys of a :class:`Measure` that most leave as they are."""
+
+    votes: bool
+    high: float
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Unpack
 
 from texnet.evidence import (
     EQUAL,
     Evidence,
+    Expected,
     Images,
     Measure,
     NotMade,
@@ -38,43 +40,23 @@ HELDOUT = "objective on held-out images"
 
 
 def over(
-    claim: str,
-    text: str,
-    low: float,
-    above: str,
-    below: str,
-    metric: str,
-    votes: bool = True,
-    high: float = math.inf,
+    claim: str, text: str, low: float, above: str, below: str, metric: str, **more: Unpack[Expected]
 ) -> Measure:
     """A measure: a metric of one role over another's, image by image."""
-    values = ratio((above, metric), (below, metric))
-    return Measure(claim, text, low, (above, below), values, votes, high)
+    return Measure(
+        claim, text, low, (above, below), ratio((above, metric), (below, metric)), **more
+    )
 
 
 def within(
-    claim: str,
-    text: str,
-    low: float,
-    role: str,
-    above: str,
-    below: str,
-    votes: bool = True,
-    high: float = math.inf,
+    claim: str, text: str, low: float, role: str, above: str, below: str, **more: Unpack[Expected]
 ) -> Measure:
     """A measure: one metric of a role over another metric of the same role, image by image."""
-    values = ratio((role, above), (role, below))
-    return Measure(claim, text, low, (role,), values, votes, high)
+    return Measure(claim, text, low, (role,), ratio((role, above), (role, below)), **more)
 
 
 def alone(
-    claim: str,
-    text: str,
-    low: float,
-    role: str,
-    metric: str,
-    votes: bool = True,
-    high: float = math.inf,
+    claim: str, text: str, low: float, role: str, metric: str, **more: Unpack[Expected]
 ) -> Measure:
     """A measure: a metric itself."""
 
@@ -82,7 +64,7 @@ def alone(
         found = evidence.of(role, metric)
         return [[log10(v) for v in found[seed].values()] for seed in sorted(found)]
 
-    return Measure(claim, text, low, (role,), values, votes, high)
+    return Measure(claim, text, low, (role,), values, **more)
 
 
 def worst_size(role: str, texture: bool = False) -> Callable[[Evidence], Table]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from typing import Unpack
 
 from texnet.errors import DataError
 from texnet.evidence import (
     EQUAL,
     Evidence,
+    Expected,
     Measure,
     NotMade,
     Table,
@@ -139,18 +141,11 @@ V1, V2, DIVERSE, GATYS = "pyramid", "collapsed", "diverse", "gatys"
 
 
 def over(
-    claim: str,
-    text: str,
-    low: float,
-    above: str,
-    below: str,
-    metric: str,
-    votes: bool = True,
-    high: float = math.inf,
+    claim: str, text: str, low: float, above: str, below: str, metric: str, **more: Unpack[Expected]
 ) -> Measure:
     """A measure: a metric of one role over another's."""
     roles = (above, below)
-    return Measure(claim, text, low, roles, texture_ratio(above, below, metric), votes, high)
+    return Measure(claim, text, low, roles, texture_ratio(above, below, metric), **more)
 
 
 MEASURES: tuple[Measure, ...] = (
