@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def measure(m: Measure) -> str:
     return f"<li>{escape(m['measure'], quote=False)}{said}: {mark(m['verdict'])}</li>\n"
 
 
-def topic(title: str, names: Iterable[str], claims: Claims) -> str:
+def topic(title: str, names: Sequence[str], claims: Claims) -> str:
     """A section on some claims: where each stands, its verdict and what that rests on."""
     figures = [f'<a href="fig{n}.png">{n}</a>' for n in FIGURES.get(title, ())]
     where = f" (figures {', '.join(figures)})" if figures else ""
@@ -77,7 +77,7 @@ def topic(title: str, names: Iterable[str], claims: Claims) -> str:
     return "".join(parts)
 
 
-def body(setting: Mapping[str, object], claims: Claims) -> str:
+def body(setting: Mapping[str, list[str]], claims: Claims) -> str:
     """The page, but for its title."""
     listed = {name for names in TOPICS.values() for name in names.split()}
     topics = {title: [c for c in names.split() if c in claims] for title, names in TOPICS.items()}

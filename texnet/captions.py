@@ -58,19 +58,18 @@ def references(runs: Sequence[Run]) -> list[str]:
             said.append(f"{title}: {names}, {size} pixels.")
     # An optimisation's own sentence has its images, and trainings beside it are shown on those.
     if not any(isinstance(run, Optimisation) for run in runs):
-        found = [run.images for run in runs if isinstance(run.images, Images)]
-        shown = dict.fromkeys((images.heldout, images.heldout_size) for images in found)
+        photographs = [run.images for run in runs if isinstance(run.images, Images)]
+        shown = dict.fromkeys((images.heldout, images.heldout_size) for images in photographs)
         said += [f"Held-out images: {_quoted(names)}, {size} pixels." for names, size in shown]
     return [*said, f"Descriptor: {_quoted(dict.fromkeys(run.descriptor.name for run in runs))}."]
 
 
-def setting(experiment: Experiment) -> dict[str, object]:
-    """The content of ``results/summary.json``: the scale in paragraphs, the runs in sentences."""
+def setting(experiment: Experiment) -> dict[str, list[str]]:
+    """The content of ``results/summary.json``: paragraphs, and sentences on the runs."""
     e, images, textures = experiment, experiment.images, experiment.textures
     pool = {"avg": "average", "max": "max"}[e.descriptor.pool]
     temperatures = _listed(f"{t:g}" for t in textures.swept.values())
     return {
-        "scale": e.scale,
         "paragraphs": [
             f"Scale ``{e.scale}``, {_seeds(e.seeds)}: every run once with each, but where others "
             f"are named. Descriptor ``{e.descriptor.name}`` with {pool} pooling. Device "
