@@ -36,7 +36,8 @@ def score(args: argparse.Namespace, choices: own.Choices, device: torch.device) 
     if args.out is not None:
         check_writable(args.out)
     given = [(path, generator(path)) for path in args.what]
-    run = measured(args.exemplar, choices, [net[1] for _, net in given if net], args.what)
+    nets = [net[1] for _, net in given if net]
+    run = measured(args.exemplar, args.content, choices, nets, args.what)
     with torch.no_grad():
         if args.content is None:
             rows = textures(run, given, args.count, device)
@@ -60,7 +61,11 @@ def pictures(path: Path) -> list[Path]:
 
 
 def measured(
-    exemplar: str | None, choices: own.Choices, runs: Sequence[Training], what: Sequence[Path]
+    exemplar: str | None,
+    content: Path | None,
+    choices: own.Choices,
+    runs: Sequence[Training],
+    what: Sequence[Path],
 ) -> Optimisation:
     """What is measured, and how: the layers and sizes of the first model, else of the preset.
 
@@ -70,25 +75,29 @@ def measured(
     if exemplar is None and not runs:
         raise UsageError(f"{what[0]}: measured against what? name an --exemplar")
     source = exemplar or runs[0].images.reference[0]
-    if runs and choices.descriptor is None:
+    if runs:
         run, images = runs[0], runs[0].images
         if isinstance(images, Texture):
-            size = choices.size or images.size
-            images = replace(images, exemplar=source, size=size)
-            if exemplar is not None or choices.size:
-                images = own.texture_images(source, replace(choices, size=size))
-        objective = replace(
-            run.objective, temperature=1.0, diversity_weight=0.0, normalise_gradients=False
-        )
-        shared = {"name": own.label(source), "seed": choices.seed, "start": "noise"}
-        if not isinstance(images, Texture):
-            images = replace(images, style=source)
+            images = replace(images, exemplar=source)
+            if choices.size:
+                images = own.texture_images(source, choices, choices.size)
+        else:
+            images = replace(images, style=source, heldout_size=choices.size or images.heldout_size)
         return Optimisation(
-            **shared, descriptor=run.descriptor, objective=objective, images=images, evaluations=1
+            name=own.label(source),
+            seed=choices.seed,
+            descriptor=choices.of.descriptor if choices.descriptor else run.descriptor,
+            objective=replace(
+                run.objective, temperature=1.0, diversity_weight=0.0, normalise_gradients=False
+            ),
+            images=images,
+            start="noise",
+            evaluations=1,
         )
     sides = [min(apply.content_image(f, None).shape[-2:]) for p in what for f in pictures(p)]
     fitting = min([*sides, min(data.load_image(source).shape[-2:])])
-    return own.optimisation(source, replace(choices, size=choices.size or fitting))
+    chosen = replace(choices, size=choices.size or fitting)
+    return own.optimisation(source, chosen, content=None if content is None else str(content))
 
 
 def textures(

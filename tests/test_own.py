@@ -1,0 +1,487 @@
+"""Somebody's own images: from one command to a model, a picture, a card and numbers."""
+
+import csv
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from test_cli import call, refused, workplace  # noqa: F401 (fixture)
+
+from texnet import apply, config, data, own, scoring, training
+from texnet.artifacts import read_tensors, sha256
+from texnet.experiment import Experiment
+from texnet.inputs import NoiseStream
+from texnet.metrics import pixel_distance
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("--descriptor", "random", "--threads", 1, "--device", "cpu", "--batch", 2)
+
+
+def picture(path, width, height, seed=0):
+    """A smooth picture with a grain."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((1, 3, 5, 7), dtype=np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
+    grain = torch.from_numpy(rng.random((3, height, width), dtype=np.float32))
+    data.write_image(Path(path), 0.7 * smooth + 0.3 * grain)
+    return path
+
+
+def rows_of(path):
+    return list(csv.DictReader(Path(path).read_text().splitlines()))
+
+
+# What is trained
+
+
+def section(name, *keys):
+    """A part of a configuration file, defaults included."""
+    content = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    base = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    from texnet.commands import _merge
+
+    found = config.parse(Experiment, _merge(base, content), name)
+    for key in keys:
+        found = getattr(found, key)
+    return found
+
+
+def test_the_paper_preset_is_the_paper_scale():
+    runs = section("paper").all_runs()
+    style = own.style_training("starry_night", own.Choices(preset="paper"))
+    theirs = runs["stylenet_in_seed0"]
+    for part in ("descriptor", "generator", "objective", "optimiser"):
+        assert getattr(style, part) == getattr(theirs, part), part
+    assert (style.images.size, style.images.style_size) == (256, 300)
+    assert style.images.contents == theirs.images.contents
+    texture = own.texture_training("waves", own.Choices(preset="paper"))
+    theirs = next(r for n, r in runs.items() if n.startswith("v1_") and n.endswith("_seed0"))
+    for part in ("descriptor", "generator", "objective", "optimiser"):
+        assert getattr(texture, part) == getattr(theirs, part), part
+    assert texture.images.size == theirs.images.size
+
+
+def test_choices():
+    chosen = own.Choices(size=64, iterations=50, batch=3, seed=7, threads=2, descriptor="vgg19")
+    run = own.style_training("waves", chosen, content_weight=3.0)
+    assert run.descriptor == config.Descriptor(name="vgg19", pool="max")
+    assert (run.seed, run.threads, run.images.size, run.images.heldout_size) == (7, 2, 64, 128)
+    assert (run.optimiser.iterations, run.optimiser.batch) == (50, 3)
+    usual = own.QUICK.style_optimiser
+    # The learning rate falls as often as in the preset's length.
+    assert 50 // run.optimiser.decay_every == usual.iterations // usual.decay_every
+    assert run.objective == replace(own.QUICK.style_objective, content_weight=3.0)
+    assert run.generator.noise_channels == 0
+    diverse = own.style_training("waves", chosen, temperature=0.0)
+    assert diverse.generator.noise_channels == 1
+    assert diverse.objective.temperature == own.QUICK.diverse_temperature
+    assert diverse.objective.diversity_weight == 1
+    assert own.texture_training("waves", chosen, "v2", 9.0).objective.temperature == 9
+
+
+def test_what_is_shown_is_not_trained_on():
+    run = own.style_training("waves", own.Choices())
+    assert set(run.images.heldout).isdisjoint(run.images.contents)
+    assert set(run.images.contents) | set(run.images.heldout) == set(own.PHOTOGRAPHS)
+    run = own.style_training("waves", own.Choices(), previews=["rocket", "flower"])
+    assert run.images.heldout == ("rocket", "flower")
+    assert set(run.images.contents) == set(own.PHOTOGRAPHS) - {"rocket", "flower"}
+    run = own.style_training("waves", own.Choices(), contents=["chelsea"])
+    assert run.images.contents == ("chelsea",) != run.images.heldout
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "options", "wanted"),
+    [
+        (300, 200, {"size": 64}, 192),  # the shorter side is twice a sample's
+        (300, 100, {"size": 64}, 300),  # never enlarged
+        (80, 300, {"size": 32}, 240),
+        (300, 200, {"size": 64, "exemplar_size": 100}, 100),
+    ],
+)
+def test_scale_of_an_exemplar(width, height, options, wanted):
+    picture("a.png", width, height)
+    found = own.texture_images("a.png", own.Choices(**options))
+    assert found.exemplar_size == wanted
+    short = min(data.style_image(*found.reference).shape[-2:])
+    assert short >= min(found.size, min(width, height))
+
+
+def test_a_small_exemplar_is_refused(capsys):
+    picture("a.png", 90, 50)
+    refused_two(capsys, "train", "texture", "a.png", *SMALL, code=65, says="use --size 32 or a lar")
+
+
+def refused_two(capsys, first, second, *arguments, code=2, says):
+    """As refused, of a verb with two words."""
+    before = sorted(Path().rglob("*"))
+    found, _, err = call(capsys, first, second, *arguments)
+    last = err.splitlines()[-1]
+    assert last.startswith(f"texnet {first} {second}: error: ") and says in last, err
+    assert found == code and sorted(Path().rglob("*")) == before
+
+
+def test_names_of_runs():
+    assert own.label("a b/My photo (1).JPG") == "My_photo_1"
+    assert own.label("???.png") == "image"
+    config.parse(config.Training, config.to_json(own.style_training("x/ü.png", own.Choices())), "")
+
+
+# Trainings
+
+
+@pytest.fixture
+def texture(capsys):
+    picture("exemplars/wool.png", 100, 80)
+    code, out, err = call(
+        capsys, "train", "texture", "exemplars/wool.png", *SMALL, "--size", 64, "--iterations", 2
+    )
+    assert code == 0, err
+    return out, err
+
+
+def test_train_texture(capsys, texture):
+    out, err = texture
+    assert out.split() == ["wool.safetensors", "wool.png", "wool.md", "wool.csv"]
+    assert "preview, as it gets better: wool.png" in err
+    assert sorted(Path().glob("wool*")) == sorted(map(Path, out.split()))
+    _, metadata = read_tensors(Path("wool.safetensors"))
+    assert metadata["exemplar_sha256"] == sha256(Path("exemplars/wool.png"))
+    net, run = training.load_generator(Path("wool.safetensors"))
+    assert run.images == config.Texture(exemplar="exemplars/wool.png", exemplar_size=100, size=64)
+    assert [row["iteration"] for row in rows_of("wool.csv")] == ["1", "2"]
+    # What the card says was measured on the held-out samples.
+    meter = scoring.TextureMeter(run, torch.device("cpu"))
+    noise = NoiseStream(net, scoring.HELDOUT_SEED)(8, 64, 64, 0)
+    with torch.no_grad():
+        rows = meter("", 0, 0, net(None, noise)[..., :64, :64])
+    for row in rows:
+        if row.metric in ("texture", "vendi"):
+            assert float(metadata[row.metric]) == pytest.approx(row.value, rel=1e-3)
+    assert "wool.png, longer side 100 pixels" in Path("wool.md").read_text()
+    # The picture has a piece of the exemplar first: rows 8 to 72 of 80, columns 18 to 82 of 100.
+    shown, whole = data.read_image(Path("wool.png")), data.read_image(Path("exemplars/wool.png"))
+    assert torch.equal(shown[:, 2:66, 2:66], whole[:, 8:72, 18:82])
+
+
+def test_train_again(capsys, texture):
+    command = ("train", "texture", "exemplars/wool.png", *SMALL, "--size", 64)
+    before = Path("wool.safetensors").stat().st_mtime_ns
+    code, out, _ = call(capsys, *command, "--iterations", 2)
+    assert (code, out) == (
+        0, "wool.safetensors: is trained already; delete it to train again\n"
+    )  # fmt: skip
+    assert Path("wool.safetensors").stat().st_mtime_ns == before
+    says = "wool.safetensors: is there, from another optimiser.iterations (2, here 3); delete it"
+    refused_two(capsys, *command, "--iterations", 3, says=says)
+    Path("wool.safetensors").write_text("a letter")
+    refused_two(capsys, *command, "--iterations", 2, says="is there, from another kind of file")
+
+
+def test_the_same_command_gives_the_same_bytes(capsys, texture):
+    first = {name: Path(f"wool.{name}").read_bytes() for name in ("png", "safetensors")}
+    Path("wool.safetensors").unlink()
+    arguments = ("exemplars/wool.png", *SMALL, "--size", 64, "--iterations", 2)
+    assert call(capsys, "train", "texture", *arguments)[0] == 0
+    assert Path("wool.png").read_bytes() == first["png"]
+    found = read_tensors(Path("wool.safetensors"))[0]
+    Path("old.safetensors").write_bytes(first["safetensors"])
+    wanted = read_tensors(Path("old.safetensors"))[0]
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_an_interrupted_training_goes_on(capsys, texture, monkeypatch):
+    wanted = read_tensors(Path("wool.safetensors"))[0]
+    Path("wool.safetensors").unlink()
+    arguments = ("exemplars/wool.png", *SMALL, "--size", 64, "--iterations", 2)
+    original = training.train
+
+    def stopped(run, out, device, on_step, _, on_heldout):
+        original(run, out, device, on_step, lambda: "SIGTERM", on_heldout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", stopped)
+        code, _, err = call(capsys, "train", "texture", *arguments)
+    assert code == 75 and "after iteration 1 of 2" in err
+    assert Path("wool.training").is_dir() and not Path("wool.safetensors").exists()
+    assert call(capsys, "train", "texture", *arguments)[0] == 0
+    found = read_tensors(Path("wool.safetensors"))[0]
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert not Path("wool.training").exists()
+
+
+@pytest.fixture
+def style(capsys):
+    """A stylizer with noise, trained for a moment."""
+    for number in range(2):
+        picture(f"photos/{number}.png", 70, 50, seed=number)
+    picture("paint.png", 60, 60, seed=5)
+    picture("me.png", 64, 48, seed=6)
+    arguments = ("--content", "photos", "--preview", "me.png", "--diversity", 2, "--iterations", 2)
+    command = (
+        "train",
+        "style",
+        "paint.png",
+        *arguments,
+        *SMALL,
+        "--size",
+        32,
+        "-o",
+        "p.safetensors",
+    )
+    code, _, err = call(capsys, *command)
+    assert code == 0, err
+    return "p.safetensors"
+
+
+def test_train_style(capsys, style):
+    net, run = training.load_generator(Path(style))
+    assert (run.images.contents, run.images.heldout) == (("photos",), ("me.png",))
+    assert (run.objective.temperature, run.generator.noise_channels) == (2, 1)
+    # The picture: the photograph's square, the style, the result.
+    shown = data.read_image(Path("p.png"))
+    assert shown.shape[1:] == (68, 200)
+    photograph = data.square(data.load_image("me.png"), 64)
+    assert torch.allclose(shown[:, 2:66, 2:66], photograph, atol=0.51 / 255)
+    noise = NoiseStream(net, run.seed)(1, 64, 64, 0)
+    with torch.no_grad():
+        made = net(photograph[None], noise)[0].clamp(0, 1)
+    assert torch.allclose(shown[:, 2:66, -66:-2], made, atol=0.51 / 255)
+
+
+def test_preview_among_the_contents(capsys, style):
+    arguments = ("--content", "photos", "--preview", "photos/1.png", *SMALL, "--size", 32)
+    code, _, err = call(capsys, "train", "style", "paint.png", *arguments, "-o", "q.safetensors")
+    assert code == 2 and "images.heldout 'photos/1.png' is among images.contents" in err
+
+
+# How a stylization looks
+
+
+def test_keep_colour(capsys, style):
+    plain = ("stylize", style, "me.png", "-o")
+    assert call(capsys, *plain, "a")[0] == 0
+    assert call(capsys, *plain, "b", "--keep-colour")[0] == 0
+    content, stylized, kept = (
+        data.read_image(Path(name)).double() for name in ("me.png", "a/me.png", "b/me.png")
+    )
+    skimage = pytest.importorskip("skimage.color")
+    yiq = [skimage.rgb2yiq(image.permute(1, 2, 0).numpy()) for image in (content, stylized, kept)]
+    # Where nothing had to be clipped: the stylized luminance, the photograph's two others.
+    inside = ((kept > 0.01) & (kept < 0.99)).all(0).numpy()
+    assert inside.mean() > 0.2
+    assert np.abs(yiq[2][..., 0] - yiq[1][..., 0])[inside].max() < 0.01
+    assert np.abs(yiq[2][..., 1:] - yiq[0][..., 1:])[inside].max() < 0.01
+    assert np.abs(yiq[1][..., 1:] - yiq[0][..., 1:])[inside].max() > 0.05
+
+
+def test_brush_size(capsys, style):
+    net, _ = training.load_generator(Path(style))
+    content = data.load_image("me.png")  # 64x48
+    small = data.resize(content, (24, 32))
+    wanted = apply.stylized(net, small, 0, 0)
+    found = apply.Look(brush=2.0)(net, content, 0, 0)
+    assert found.shape == content.shape
+    # Enlarged: shrunk again it is what the network made of the small one.
+    back = torch.nn.functional.avg_pool2d(found, 2)
+    assert pixel_distance(back[None], wanted[None]) < 0.1 * pixel_distance(
+        wanted[None], wanted[None].flip(-1)
+    )
+    assert apply.Look(brush=0.5)(net, content, 0, 0).shape == content.shape
+    assert torch.equal(apply.Look()(net, content, 0, 0), apply.stylized(net, content, 0, 0))
+    says = "--brush-size 4 leaves 16x12 pixels, at least 16x16 are needed; use --brush-size 3 or"
+    refused(capsys, "stylize", style, "me.png", "-o", "o", "--brush-size", 4, says=says)
+    refused(capsys, "stylize", style, "me.png", "-o", "o", "--brush-size", 0, says="in 0.1 to 16")
+
+
+def test_samples_is_another_name_for_count(capsys, style):
+    code, out, _ = call(capsys, "stylize", style, "me.png", "-o", "o", "--samples", 2)
+    assert (code, out) == (0, "o/me_0.png\no/me_1.png\n")
+
+
+# Videos
+
+
+def clip(path, frames, rate=12):
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = (
+            frames[0].shape[2],
+            frames[0].shape[1],
+            "yuv420p",
+        )
+        stream.options = {"crf": "1"}
+        for frame in frames:
+            pixels = (frame * 255).round().byte().permute(1, 2, 0).numpy()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_a_video_by_its_frames_with_fixed_noise(capsys, style):
+    from texnet import video
+
+    still = data.load_image("me.png")
+    clip("film.mp4", [still] * 4 + [still.flip(-1)] * 3)
+    code, out, err = call(capsys, "stylize", style, "film.mp4", "-o", "o", "--seed", 3)
+    assert (code, out) == (0, "o/film.mp4\n"), err
+    assert [path.name for path in Path("o").iterdir()] == ["film.mp4"]
+    made, given = (list(video.frames(Path(name))) for name in ("o/film.mp4", "film.mp4"))
+    assert len(made) == 7 and made[0].shape == still.shape
+    net, _ = training.load_generator(Path(style))
+    for image, content in zip(made, given, strict=True):
+        wanted = apply.stylized(net, content, 3, 0).clamp(0, 1)
+        # But for the encoding, whose colours have half the resolution.
+        assert pixel_distance(image[None], wanted[None]) < 0.05
+    # Of equal frames the pictures stay the same.
+    assert pixel_distance(made[1][None], made[2][None]) < 0.01
+    first = Path("o/film.mp4").read_bytes()
+    assert call(capsys, "stylize", style, "film.mp4", "-o", "o", "--seed", 3)[0] == 0
+    assert Path("o/film.mp4").read_bytes() == first
+
+
+def test_videos_that_are_none(capsys, style, monkeypatch):
+    Path("text.mp4").write_text("no video at all")
+    refused(capsys, "stylize", style, "text.mp4", "-o", "o", code=65, says="cannot be read as a vi")
+    refused(capsys, "stylize", style, "not.mp4", "-o", "o", code=66, says="not.mp4: no such file")
+    monkeypatch.setitem(sys.modules, "av", None)
+    says = "videos need the package av: pip install -e '.[video]'; or give a folder of frames"
+    refused(capsys, "stylize", style, "text.mp4", "-o", "o", says=says)
+
+
+# Optimisations
+
+
+def test_optimize_texture(capsys):
+    picture("wool.png", 64, 64)
+    base = ("wool.png", "--descriptor", "random", "--threads", 1, "--size", 32)
+    code, out, err = call(
+        capsys, "optimize", "texture", *base, "--evaluations", 6, "-n", 2, "-o", "t.png"
+    )
+    assert (code, out) == (0, "t_0.png\nt_1.png\n"), err
+    first, second = (data.read_image(Path(f"t_{i}.png")) for i in range(2))
+    assert first.shape == (3, 32, 32) and not torch.equal(first, second)
+    # From an image of ours, one evaluation leaves it as it is.
+    start = ("--start", "t_0.png", "--evaluations", 1, "-o", "u.png")
+    assert call(capsys, "optimize", "texture", *base, *start)[0] == 0
+    assert torch.equal(data.read_image(Path("u.png")), first)
+    refused_two(capsys, "optimize", "texture", *base, "-o", "a.jpg", says="are written as .png")
+    says = "--start content: a texture has none"
+    refused_two(
+        capsys, "optimize", "texture", *base, "--start", "content", "-o", "v.png", says=says
+    )
+
+
+def test_optimize_style_lowers_the_objective(capsys):
+    picture("paint.png", 40, 40, seed=5)
+    picture("me.png", 50, 40, seed=6)
+    base = ("paint.png", "--content", "me.png", "--descriptor", "random", "--threads", 1)
+    base += ("--size", 48, "--start", "content")
+    values = {}
+    for evaluations in (1, 12):
+        out = f"{evaluations}.png"
+        options = ("--evaluations", evaluations, "-o", out)
+        assert call(capsys, "optimize", "style", *base, *options)[0] == 0
+        assert data.read_image(Path(out)).shape == (3, 38, 48)
+        chosen = own.Choices(size=48, descriptor="random")
+        run = own.optimisation("paint.png", chosen, 1, "me.png")
+        objective = training.objective_of(run, torch.device("cpu"))
+        content = apply.content_image(Path("me.png"), 48)[None]
+        terms = objective(data.read_image(Path(out))[None], objective.content_targets(content))
+        values[evaluations] = float(terms.total)
+    assert values[12] < 0.9 * values[1]
+    assert torch.allclose(data.read_image(Path("1.png")), content[0], atol=0.51 / 255)
+
+
+# Scores
+
+
+def table(path):
+    return {(r["run"], r["metric"]): r for r in rows_of(path) if r["seed"] == "all"}
+
+
+def test_score_a_model_and_images(capsys, texture):
+    assert call(capsys, "sample", "wool.safetensors", "-n", 3, "-o", "mine")[0] == 0
+    command = ("score", "wool.safetensors", "mine", "--exemplar", "exemplars/wool.png", "-n", 16)
+    code, out, err = call(capsys, *command, "--threads", 1, "-o", "scores.csv")
+    assert code == 0, err
+    found = table("scores.csv")
+    _, run = training.load_generator(Path("wool.safetensors"))
+    meter = scoring.TextureMeter(run, torch.device("cpu"))
+    shown = torch.stack([data.read_image(Path(f"mine/wool_{i}.png")) for i in range(3)])
+    with torch.no_grad():
+        wanted = {row.metric: row for row in meter("mine", 0, 0, shown)}
+    for metric, row in wanted.items():
+        assert float(found["mine", metric]["value"]) == pytest.approx(row.value, rel=1e-5), metric
+    assert found["mine", "vendi"]["unit"] == "of 3"
+    assert found["wool", "vendi"]["n"] == "2"  # groups of eight
+    assert float(found["repeated", "vendi"]["value"]) == pytest.approx(1)
+    lines = out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:6]] == [
+        "mine",
+        "wool",
+        "crops",
+        "repeated",
+    ]
+    assert lines[-1] == "scores.csv"
+
+
+def test_score_single_images(capsys):
+    picture("a.png", 40, 48, seed=1)
+    picture("e.png", 64, 64, seed=2)
+    code, out, err = call(
+        capsys, "score", "a.png", "--exemplar", "e.png", "--threads", 1, "--descriptor", "random"
+    )
+    assert code == 0, err
+    row = next(line for line in out.splitlines() if line.startswith("| a "))
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    names = [cell.strip() for cell in out.splitlines()[0].split("|")[2:-1]]
+    # Diversity needs a second image.
+    assert [bool(c) for c in cells] == [n not in DIVERSITY for n in names]
+
+
+DIVERSITY = ("pairwise_pixels", "pairwise_features", "vendi", "neighbour_entropy")
+
+
+def test_score_stylizations(capsys, style):
+    assert call(capsys, "stylize", style, "photos", "-o", "mine", "--size", 64)[0] == 0
+    command = ("score", style, "mine", "--content", "photos", "--exemplar", "paint.png")
+    code, _, err = call(capsys, *command, "--threads", 1, "--descriptor", "random",
+                          "--size", 64, "-o", "s.csv")  # fmt: skip
+    assert code == 0, err
+    found = table("s.csv")
+    chosen = own.Choices(size=64, descriptor="random")
+    objective = training.objective_of(
+        own.optimisation("paint.png", chosen, 1, "chelsea", own.QUICK.diverse_content),
+        torch.device("cpu"),
+    )
+    values = []
+    for number in range(2):
+        content = apply.content_image(Path(f"photos/{number}.png"), 64)
+        image = data.read_image(Path(f"mine/{number}.png"))
+        terms = objective(image[None], objective.content_targets(content[None]))
+        values.append([float(terms.texture), float(terms.content)])
+    for column, metric in enumerate(("texture", "content")):
+        mean = math.fsum(v[column] for v in values) / 2
+        assert float(found["mine", metric]["value"]) == pytest.approx(mean, rel=1e-4)
+    assert float(found["p", "content"]["value"]) > 0
+
+
+def test_scores_that_cannot_be(capsys, style):
+    refused(capsys, "score", "me.png", says="me.png: measured against what? name an --exemplar")
+    refused(capsys, "score", style, says="name the photograph, or the folder of them")
+    refused(capsys, "score", "no.png", "--exemplar", "me.png", code=66, says="no.png: no such file")
+    says = "64x48 pixels, 60 are compared; use --size"
+    refused(capsys, "score", "me.png", "--exemplar", "paint.png", "--size", 60,
+            "--descriptor", "random", code=65, says=says)  # fmt: skip
+
+
+def test_info_and_export(capsys, texture):
+    code, out, _ = call(capsys, "info", "wool.safetensors")
+    assert (code, out) == (0, Path("wool.md").read_text())
+    refused(capsys, "export", "wool.safetensors", says="--onnx FILE.onnx, --hub FOLDER, or both")
