@@ -17,7 +17,9 @@ from texnet.experiment import Experiment
 from texnet.validation import schema
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ("configure", "schema", "fetch", "train", "adopt", "optimize", "stylize", "sample",
+VERBS = ("train texture", "train style", "stylize", "sample", "optimize texture",
+         "optimize style", "info", "export", "import-torch7",
+         "configure", "schema", "fetch", "train", "adopt", "optimize",
          "score", "references", "speed", "estimator", "sweep", "temper", "metrics", "claims",
          "verify", "distill", "exemplar")  # fmt: skip
 RUN = {
@@ -103,7 +105,7 @@ def process(*arguments, **options):
 
 @pytest.mark.parametrize("verb", [None, *VERBS])
 def test_help(capsys, verb):
-    code, out, err = call(capsys, *filter(None, [verb, "--help"]))
+    code, out, err = call(capsys, *(verb or "").split(), "--help")
     assert code == 0
     assert out.startswith("usage: texnet")
     assert err == ""
@@ -130,6 +132,9 @@ def test_help_does_not_wait_for_torch():
         (["--wat", "train", "a", "b"], "--wat"),
         (["train", "a", "b", "--wat"], "--wat"),
         (["train"], "run, out"),
+        (["train", "texture"], "exemplar"),
+        (["--debug", "train", "style"], "style"),
+        (["train", "textures", "a", "--wat"], "--wat"),
         (["train", "a", "b", "--device", "gpu"], "'gpu'"),
         (["exemplar", "swirls"], "-o/--out"),
         (["exemplar", "swirls", "-o", "a.png", "--size", "0"], "'0' is not a whole number in 32"),

@@ -16,7 +16,7 @@ from torch import Tensor
 from texnet import apply, data, own
 from texnet.artifacts import check_writable
 from texnet.config import GROUP, Optimisation, Texture, Training
-from texnet.errors import DataError, UsageError
+from texnet.errors import DataError, MissingError, UsageError
 from texnet.inputs import HELDOUT_SEED, NoiseStream
 from texnet.metrics import texture_loss_by_layer
 from texnet.scoring import TextureMeter, exemplar_crops
@@ -70,8 +70,13 @@ def measured(
     """What is measured, and how: the layers and sizes of the first model, else of the preset.
 
     Raises:
-        UsageError: no exemplar is known.
+        MissingError, UsageError: no exemplar is known.
     """
+    if exemplar is None and not runs and what[0].is_dir():
+        raise MissingError(
+            f"{what[0]}/run.json: no such file; name the folder of a run, or an --exemplar to hold "
+            "its images against"
+        )
     if exemplar is None and not runs:
         raise UsageError(f"{what[0]}: measured against what? name an --exemplar")
     source = exemplar or runs[0].images.reference[0]
