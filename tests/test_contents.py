@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import threading
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -57,7 +58,7 @@ def test_names_sets_and_folders_in_order(fetched):
 
 @pytest.mark.parametrize("room", [0, 20 * 30 * 3, 10**9])
 def test_what_is_kept_fits_the_room_and_changes_no_value(fetched, room):
-    contents = Contents(["shots"], room)
+    contents = Contents(["shots"], room=room)
     twice = [[contents[i] for i in range(3)] for _ in range(2)]
     assert same(*twice)
     kept = sum(image.nbytes for image in contents.kept.values())
@@ -178,3 +179,17 @@ def test_a_bad_image_ends_the_batches_and_their_threads(fetched):
     with pytest.raises(DataError, match=r"shots/2\.png"):
         list(inputs.batches(range(100), 3))
     assert threading.active_count() == before
+
+
+def test_large_images_are_shrunk(tmp_path):
+    colours = torch.rand(3, 60, 90, generator=torch.Generator().manual_seed(0))
+    write_image(tmp_path / "large.png", colours)
+    write_image(tmp_path / "small.png", colours[:, :20, :25])
+    contents = Contents([str(tmp_path), "rocket"], side=30)
+    assert [tuple(image.shape[1:]) for image in contents] == [(30, 45), (20, 25), (30, 45)]
+    halved = Image.open(tmp_path / "large.png").resize((45, 30), Image.Resampling.BILINEAR)
+    wanted = torch.from_numpy(np.asarray(halved, dtype=np.float32)).permute(2, 0, 1) / 255
+    assert (contents[0] - wanted).abs().max() <= 1.01 / 255
+    assert torch.equal(contents[0], contents[0])
+    assert torch.equal(contents[1], read_image(tmp_path / "small.png"))
+    assert Contents([str(tmp_path)]).identity == Contents([str(tmp_path)], side=30).identity

@@ -153,6 +153,9 @@ class Images:
     """Smallest training crop, as a share of the image's shorter side."""
     crops: Positive | None = None
     """How many different training crops there are; null draws a new one each time."""
+    content_side: Pixels | None = None
+    """Shorter side to which larger content images are shrunk when they are read; null shrinks
+    none. A crop of a photograph of 12 megapixels takes as long as a step."""
     contents: Annotated[tuple[str, ...], Field(min_length=1)] = ("astronaut",)
     """Content images to train on; also sets of the registry (bsds500_train) and folders."""
     heldout: Annotated[tuple[str, ...], Field(min_length=1)] = ("chelsea",)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from texnet.data import images_under, load_image, read_image
+from texnet.data import fit, images_under, load_image, read_image
 from texnet.errors import MissingError
 from texnet.registry import DRAWN, PHOTOS, manifest, read_manifest, registered, verified
 
@@ -25,6 +25,7 @@ class Contents(Sequence[Tensor]):
     Args:
         names: photographs, exemplars, files, names of the registry (images, and sets such as
             ``bsds500_train``) and folders, whose images are taken in the order of their paths.
+        side: shorter side to which larger images are shrunk, in pixels; None shrinks none.
         room: bytes of decoded images that are kept.
 
     Attributes:
@@ -37,8 +38,8 @@ class Contents(Sequence[Tensor]):
         DataError: when an image is asked for that is damaged, or another than was fetched.
     """
 
-    def __init__(self, names: Iterable[str], room: int = ROOM) -> None:
-        self.room, self.lock = room, threading.Lock()
+    def __init__(self, names: Iterable[str], side: int | None = None, room: int = ROOM) -> None:
+        self.side, self.room, self.lock = side, room, threading.Lock()
         self.kept: dict[int, Tensor] = {}
         self.readers: list[Callable[[], Tensor]] = []
         self.files: set[Path] = set()
@@ -63,7 +64,7 @@ class Contents(Sequence[Tensor]):
             else:
                 image = load_image(name)
                 made_of.update(image.numpy().tobytes())
-                self.kept[len(self.readers)] = image
+                self.kept[len(self.readers)] = self._shrunk(image)
                 self.readers.append(functools.partial(load_image, name))
         self.identity = made_of.hexdigest()
         if not self.readers:
@@ -77,7 +78,7 @@ class Contents(Sequence[Tensor]):
             kept = self.kept.get(number)
         if kept is not None:
             return kept.float() / 255 if kept.dtype == torch.uint8 else kept
-        image = self.readers[number]()
+        image = self._shrunk(self.readers[number]())
         # Photographs have 8 bits: a quarter of the room, and the same values.
         small = (image * 255).round().byte()
         small = small if torch.equal(small.float() / 255, image) else image
@@ -86,6 +87,14 @@ class Contents(Sequence[Tensor]):
                 self.kept[number] = small
                 self.room -= small.nbytes
         return image
+
+    def _shrunk(self, image: Tensor) -> Tensor:
+        """The image, with a shorter side of at most ``side`` pixels; in 8 bits again."""
+        height, width = image.shape[-2:]
+        if self.side is None or min(height, width) <= self.side:
+            return image
+        smaller = fit(image, round(self.side * max(height, width) / min(height, width)))
+        return (smaller * 255).round() / 255
 
 
 def _read_verified(path: Path, digest: str) -> Tensor:

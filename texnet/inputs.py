@@ -92,7 +92,7 @@ class Inputs:
             exemplar_must_cover(run.images)
             self.heldout: Batch = None, self._moved(noise_of_group(net, run.images.size, 0))
             return
-        contents = Contents(run.images.contents)
+        contents = Contents(run.images.contents, run.images.content_side)
         for name in run.images.heldout:
             if Path(os.path.realpath(name)) in contents.files:
                 raise UsageError(

@@ -22,6 +22,8 @@ from texnet.textures import V1_OBJECTIVE
 
 PHOTOGRAPHS = ("astronaut", "china", "coffee", "flower", "motorcycle", "rocket", "chelsea")
 """Photographs that come with the dependencies and show what photographs show."""
+SHRUNK = 4
+"""Shorter side of a content image over that of a crop, at most: crops have half of it or more."""
 EVALUATIONS_SHOWN = 40
 """How often in a training the held-out images are looked at."""
 
@@ -61,9 +63,9 @@ class Preset:
 QUICK = Preset(
     descriptor=Descriptor(name="vgg19_lite", pool="avg"),
     stylenet=StyleNet(width=16, blocks=3, upsampling="bilinear"),
-    style_objective=Objective(style_weight=10.0, content_weight=5.0),
-    style_optimiser=Optimiser(iterations=1000, batch=2, lr=0.003, decay_every=200),
-    style_size=256,
+    style_objective=Objective(style_weight=10.0, content_weight=8.0),
+    style_optimiser=Optimiser(iterations=1500, batch=2, lr=0.003, decay_every=250),
+    style_size=320,
     crop=128,
     contents=PHOTOGRAPHS,
     diverse_temperature=5e5,
@@ -255,6 +257,7 @@ def style_training(
             style_size=choices.exemplar_size or round(preset.style_size * size / preset.crop),
             size=size,
             heldout_size=2 * size,
+            content_side=SHRUNK * size,
             contents=known,
             heldout=shown,
         ),
