@@ -1,6 +1,7 @@
 # make        set up .venv, make all figures and tables, say what they show
 # make test   set up .venv, run the tests
 # make test-slurm, make test-faults  run the long tests
+# make lint, make coverage  check style, types and imports; say which lines the tests run
 # make bench  measure time and memory: steps beside the plain path, the embedded scale
 # make bench-steps  the steps alone
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all test test-slurm test-faults lint bench bench-steps expected schema clean
+.PHONY: all test test-slurm test-faults lint coverage bench bench-steps expected schema clean
 .DEFAULT_GOAL := all
 
 all: $(VENV)/installed
@@ -33,8 +34,14 @@ test-faults: $(VENV)/installed
 lint: $(VENV)/installed
 	ruff check .
 	ruff format --check .
+	mypy
+	lint-imports --no-cache --no-logo
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+# Which lines the tests run, of the commands that they start too: a table, and htmlcov/index.html.
+coverage: $(VENV)/installed
+	python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report term --cov-report html
 
 # The environment is made anew when the pins change; a half-made one is never taken for whole.
 $(VENV)/installed: pyproject.toml constraints.txt

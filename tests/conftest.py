@@ -37,7 +37,8 @@ def snakemake(*arguments, cwd=ROOT):
 def copy_of_project(folder):
     """The project without what was made in it."""
     ignore = shutil.ignore_patterns(
-        ".venv", ".git", ".snakemake", "results", "resources", "logs", "*.pdf", "*.png",
+        ".venv", ".git", ".*_cache", ".hypothesis", ".coverage*", "htmlcov", ".snakemake",
+        "results", "resources", "logs", "*.pdf", "*.png",
         "__pycache__", "*.tsv", "table_*.html", "table_*.md", "table_*.tex", "speed.csv",
         "report.html",
     )  # fmt: skip
