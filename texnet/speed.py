@@ -161,6 +161,7 @@ def seconds(work: Work, device: torch.device) -> float:
 
 
 def synchronise(device: torch.device) -> None:
+    """Wait for what was started on an accelerator."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

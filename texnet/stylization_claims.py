@@ -127,20 +127,24 @@ TUNED = ("from_batch", "from_instance")
 
 
 def of_trained(metric: str) -> Callable[[Evidence], Table]:
+    """A metric of StyleNet BN over that of IN, image by image."""
     return ratio(("batch", metric), ("instance", metric))
 
 
 def of_tuned(metric: str) -> Callable[[Evidence], Table]:
+    """The same of the images that were finetuned from their outputs."""
     return ratio(("from_batch", metric), ("from_instance", metric))
 
 
 def of_gaps(
     gap: Callable[[Evidence, str], Images], above: str, below: str
 ) -> Callable[[Evidence], Table]:
+    """A gap of one role over that of another, image by image."""
     return lambda evidence: log_ratio(gap(evidence, above), gap(evidence, below))
 
 
 def at_size(baseline: str, above: str, below: str) -> Callable[[Evidence], Table]:
+    """The gap to a baseline on larger images, of one role over that of another."""
     return lambda evidence: log_ratio(
         gap_at(evidence, above, baseline), gap_at(evidence, below, baseline)
     )

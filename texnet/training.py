@@ -159,6 +159,8 @@ def logged(
     """History rows of the pending iterations; read from the device only here.
 
     Args:
+        pending: iteration, seconds, and the loss and its terms, (5,) on the device.
+        checkpoint: is named where a term is no number.
         copies: the diversity term of a batch of copies; None where there is no such term.
     """
     rows = []
