@@ -375,6 +375,7 @@ OTHER = {
     "convention": "authors_code",
     "crop_scale": 0.7,
     "crops": 64,
+    "content_side": 64,
     "precision": "bf16",
     "channels_last": False,
     "compile": True,
