@@ -455,7 +455,8 @@ def test_score_stylizations(capsys, style):
                           "--size", 64, "-o", "s.csv")  # fmt: skip
     assert code == 0, err
     found = table("s.csv")
-    chosen = own.Choices(size=64, descriptor="random")
+    _, run = training.load_generator(Path(style))
+    chosen = own.Choices(size=64, descriptor="random", exemplar_size=run.images.style_size)
     objective = training.objective_of(
         own.optimisation("paint.png", chosen, 1, "chelsea", own.QUICK.diverse_content),
         torch.device("cpu"),
