@@ -65,6 +65,12 @@ FACTS = {
     "exemplar_sha256": "SHA-256 of the exemplar",
     IMPORTED: "imported from",
     IMPORTED_DIGEST: "SHA-256 of that",
+    "normalisation": "scale and bias that it lacks",
+    "statistics": "statistics of its normalisations",
+    "texture": "texture loss of held-out samples",
+    "sliced_wasserstein": "sliced Wasserstein distance of these to the exemplar",
+    "pairwise_features": "mean distance of these from each other, in features",
+    "vendi": "Vendi score, how many of these eight are different",
 }
 """Metadata that have a name of their own in a card; others are shown as they are."""
 CITATION = """\
@@ -136,7 +142,7 @@ def describe(path: Path) -> str:
     said = FORMATS.get(kind, f"format '{clean(kind)}'" if kind else "no format of texnet")
     count = sum(math.prod(shape) for _, shape in header.tensors.values())
     tensors = [
-        (f"`{clean(name)}`", f"{kind} {extent(shape)}")
+        (f"`{clean(name)}`", f"{kind} {'x'.join(map(str, shape)) or 'a number'}")
         for name, (kind, shape) in sorted(header.tensors.items())
     ]
     if len(tensors) > ROWS:
@@ -163,22 +169,23 @@ def card(path: Path, picture: str | None = None, files: Mapping[str, str] | None
         MissingError, DataError: no such file; damaged, or no generator.
     """
     run, header = run_of(path), read_header(path)
-    exemplar = label_of(run.images.reference[0])
+    style = run.images.reference[0]
+    exemplar, label = [("exemplar", names([style]))], clean(label_of(style))
     made = "texture of" if isinstance(run.images, Texture) else "stylization after"
     parts = [
-        f"# {run.name}: {made} {exemplar}",
-        summary(run, exemplar),
-        *([f"![{made} {exemplar}]({picture})"] if picture else []),
+        f"# {run.name}: {made} {label}",
+        summary(run, label),
+        *([f"![{made} {label}]({picture})"] if picture else []),
         "## Use",
         commands(run, clean(path.name)),
         *section("Files", [(f"`{name}`", what) for name, what in (files or {}).items()]),
         *section("Network", network(run, header.parameters)),
-        *section("Training", exemplar_row(run) if header.imported else training(run)),
+        *section("Training", exemplar if header.imported else training(run)),
         *section("Recorded with the weights", facts(header.metadata)),
         "## Limits",
         "\n".join(f"- {line}" for line in limits(run, header.imported)),
         "## Licence",
-        f"{weights_licence(header)} {exemplar_licence(run.images.reference[0])}",
+        licence(run, header),
         "## Citation",
         f"```bibtex\n{CITATION}\n```",
     ]
@@ -196,11 +203,6 @@ def clean(text: str) -> str:
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = line if len(line) <= LONGEST else line[:LONGEST] + " ..."
     return line.replace("|", "\\|").replace("<", "&lt;")
-
-
-def extent(shape: tuple[int, ...]) -> str:
-    """A shape as text."""
-    return "x".join(map(str, shape)) or "a number"
 
 
 def names(listed: Iterable[str]) -> str:
@@ -223,12 +225,12 @@ def summary(run: Training, exemplar: str) -> str:
     if isinstance(run.images, Texture):
         return (
             f"A feed-forward network ({name}) that makes new samples of the texture of "
-            f"*{clean(exemplar)}* from noise, each in one pass."
+            f"*{exemplar}* from noise, each in one pass."
         )
     other = ", another picture for other noise" if noisy(run) else ""
     return (
         f"A feed-forward network ({name}) that redraws photographs in the style of "
-        f"*{clean(exemplar)}*, each in one pass{other}."
+        f"*{exemplar}*, each in one pass{other}."
     )
 
 
@@ -271,11 +273,6 @@ def network(run: Training, parameters: int) -> Iterable[tuple[str, str]]:
     else:
         multiple = {TextureNetV1: 32, SkipNet: 16}.get(type(g), 4)
         yield "sizes", f"any; inside, sides are padded to multiples of {multiple} and cropped again"
-
-
-def exemplar_row(run: Training) -> list[tuple[str, str]]:
-    """The exemplar of an imported generator, of which no more is known."""
-    return [("exemplar", names([run.images.reference[0]]))]
 
 
 def training(run: Training) -> Iterable[tuple[str, str]]:
@@ -366,6 +363,11 @@ def limits(run: Training, imported: bool) -> Iterable[str]:
         )
     if isinstance(g, TextureNetV2) and not run.objective.diversity_weight:
         yield "Trained without the diversity term, it may make one picture whatever its noise."
+
+
+def licence(run: Training, header: Header) -> str:
+    """Whose the weights are, and whose the exemplar."""
+    return f"{weights_licence(header)} {exemplar_licence(run.images.reference[0])}"
 
 
 def weights_licence(header: Header) -> str:

@@ -105,7 +105,9 @@ def onnx(model: Path, out: Path) -> list[Check]:
         raise UsageError(f"{out}: is the model itself; choose another file for its ONNX form")
     check_writable(out)
     net, run = load_generator(model)
-    content = graphs.graph(net, run, sha256(model)).SerializeToString()
+    licence = cards.licence(run, cards.read_header(model))
+    about = {"model_sha256": sha256(model), "licence": licence}
+    content = graphs.graph(net, run, about).SerializeToString()
     checks = compared(content, net)
     for check in checks:
         if not check.difference <= check.limit:  # also where it is no number

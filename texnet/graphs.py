@@ -69,13 +69,13 @@ def output(net: Network) -> Shape:
     return ["batch", 3, *sides]
 
 
-def graph(net: Network, run: config.Training, checksum: str) -> ModelProto:
+def graph(net: Network, run: config.Training, about: Mapping[str, str]) -> ModelProto:
     """A network in evaluation mode as an ONNX model, which says what it is.
 
     Args:
         net: the network.
         run: its training.
-        checksum: SHA-256 of the file that it was read from.
+        about: what else its metadata say.
     """
     writer, kind = Writer(net), TensorProto.FLOAT
     made = helper.make_graph(
@@ -94,15 +94,10 @@ def graph(net: Network, run: config.Training, checksum: str) -> ModelProto:
         doc_string="A generator of Improved Texture Networks (CVPR 2017), made by texnet. Images "
         "are RGB in [0, 1]; what comes out may leave that a little: clamp it.",
     )
-    about = {
-        "format": FORMAT,
-        "run": json.dumps(config.to_json(run)),
-        "model_sha256": checksum,
-        "licence": "MIT, as texnet; the rights in the exemplar remain with its owner",
-    }
+    said = {"format": FORMAT, "run": json.dumps(config.to_json(run)), **about}
     if inputs(net).keys() - {"content"}:
-        about["noise"] = "N(0, 1)" if net.distribution == "normal" else "U(0, 1)"
-    helper.set_model_props(model, about)
+        said["noise"] = "N(0, 1)" if net.distribution == "normal" else "U(0, 1)"
+    helper.set_model_props(model, said)
     checker.check_model(model, full_check=True)
     return model
 
