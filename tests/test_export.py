@@ -311,12 +311,14 @@ def test_what_the_card_shows(tmp_path, monkeypatch):
     for name, count in (("skip_batch", 2), ("instance_bilinear_2", 4)):
         assert picture(name).shape == (3, height + 4, count * 258 + 2)
     file = tmp_path / "skip_batch.safetensors"
-    colours = {"samples": (255, 0, 0), "skip_batch": (0, 255, 0), "given": (0, 0, 255)}
+    # skip_batch.png, as of a training of one's own, shows the exemplar: it is not published.
+    colours = {"skip_batch": None, "samples": (255, 0, 0), "given": (0, 0, 255)}
     for stem, colour in colours.items():
         path = tmp_path / f"{stem}.png"
-        Image.new("RGB", (20, 16), colour).save(path)
+        Image.new("RGB", (20, 16), colour or (0, 255, 0)).save(path)
         export.hub(file, tmp_path / "skip_batch", path if stem == "given" else None)
-        assert Image.open(tmp_path / "skip_batch/samples.png").getcolors() == [(320, colour)]
+        shown = Image.open(tmp_path / "skip_batch/samples.png")
+        assert (shown.getcolors() == [(320, colour)]) == (colour is not None)
 
 
 def test_without_the_packages_the_folder_says_so(tmp_path, monkeypatch, caplog):

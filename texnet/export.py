@@ -181,8 +181,9 @@ def hub(model: Path, folder: Path, picture: Path | None = None) -> list[Path]:
     Args:
         model: a generator, as ``texnet train`` writes it.
         folder: where to; made, empty, or made by this function before.
-        picture: what the card shows; by default one that lies beside the model (``STEM.png``, else
-            ``samples.png``), else samples of the texture, or a stylized photograph.
+        picture: what the card shows; by default ``samples.png`` where that lies beside the model,
+            else samples of the texture, or a stylized photograph. Nothing of the exemplar, which
+            may not be ours to publish.
 
     Returns:
         The files that were written.
@@ -196,8 +197,8 @@ def hub(model: Path, folder: Path, picture: Path | None = None) -> list[Path]:
     _check_folder(folder)
     check_writable(folder / CONFIG)
     net, run = load_generator(model)
-    beside = (model.with_suffix(".png"), model.parent / SAMPLES)
-    picture = picture or next((file for file in beside if file.is_file()), None)
+    beside = model.parent / SAMPLES
+    picture = picture or (beside if beside.is_file() else None)
     with tempfile.TemporaryDirectory() as temporary:  # whatever fails does so before the folder
         made = Path(temporary)
         write_bytes(made / WEIGHTS, model.read_bytes())

@@ -222,6 +222,7 @@ def files(verbs: Verbs) -> None:
     p.add_argument("model", type=Path)
     p.add_argument("--onnx", type=Path, metavar="FILE", help="checked against PyTorch")
     p.add_argument("--hub", type=Path, metavar="FOLDER", help="made without network")
+    p.add_argument("--picture", type=Path, help="for its card (default: made by the model)")
 
     p = verbs.add(
         own_commands.import_torch7,

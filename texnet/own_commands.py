@@ -276,7 +276,7 @@ def export(args: argparse.Namespace) -> None:
             print(check)
         print(args.onnx)
     if args.hub is not None:
-        for path in export.hub(args.model, args.hub):
+        for path in export.hub(args.model, args.hub, args.picture):
             print(path)
 
 
