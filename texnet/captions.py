@@ -77,7 +77,7 @@ def setting(experiment: Experiment) -> dict[str, list[str]]:
             f"Stylization: style ``{images.style}``, {images.style_size} pixels; trained on crops "
             f"of {_quoted(images.contents)}; shown and measured on {_quoted(images.heldout)}, "
             f"never trained on, at {images.heldout_size} pixels, and for claims about size at "
-            f"{_listed(e.sizes)}.",
+            f"{_listed(e.sizes)} pixels.",
             f"Textures: {_quoted(textures.labels)}, {textures.exemplar_size} pixels; measured on "
             f"{textures.samples} samples of {textures.size} pixels of each network, exemplar and "
             f"seed. T of the diversity term is chosen for each exemplar among {temperatures}, "
