@@ -1,4 +1,6 @@
-"""Keep the results of a finished run here; those of the embedded scale are shown in the README.
+"""Keep the results of a finished run here; those of the embedded scale are shown on the pages.
+
+A table stands between two markers, in README.md or in a page of docs/.
 
 Run by `make expected` after `make`, or after a run of another scale: no number is copied by hand.
 After `make bench-steps`, `python expected/update.py --bench` shows what it measured, and no more.
@@ -7,11 +9,13 @@ After `make bench-steps`, `python expected/update.py --bench` shows what it meas
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -64,7 +68,8 @@ def commit() -> str:
         return subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     head = git("rev-parse", "HEAD").strip()
-    changes = git("status", "--porcelain", "--", ".", ":!expected", ":!README.md")
+    pages = (":!expected", ":!docs", ":!README.md")
+    changes = git("status", "--porcelain", "--", ".", *pages)
     return f"{head}+changes" if changes else head
 
 
@@ -153,17 +158,21 @@ def bench_table() -> str | None:
     return "\n".join(lines) + "\n"
 
 
-def with_bench(readme: str) -> str:
-    """The README with that table, where there is one."""
-    table = bench_table()
-    return between(readme, "bench", table) if table else readme
+def show(tables: Mapping[str, str]) -> None:
+    """Put tables between their markers, on whichever page these stand."""
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
+        text = page.read_text()
+        shown = functools.reduce(lambda made, name: between(made, name, tables[name]), tables, text)
+        if shown != text:
+            write_text(page, shown)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", action="store_true", help="only the table of benchmarks")
+    bench = bench_table()
     if parser.parse_args().bench:
-        write_text(ROOT / "README.md", with_bench((ROOT / "README.md").read_text()))
+        show({"bench": bench} if bench else {})
         return
     made = read_json(ROOT / "results" / "stylization.json")
     scale = made["scale"]
@@ -196,13 +205,11 @@ def main() -> None:
     _, metadata = read_tensors(LITE_WEIGHTS)
     r2 = json.loads(metadata["r2"])
     rows = [list(r2), ["---"] * len(r2), [f"{value:.2f}" for value in r2.values()]]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    readme = (ROOT / "README.md").read_text()
-    for name in ("claims", "speed", "textures"):
-        readme = between(readme, name, (ROOT / "figures" / f"table_{name}.md").read_text())
-    readme = between(readme, "precision", precision_table())
-    readme = between(readme, "bits", bits_table())
-    write_text(ROOT / "README.md", with_bench(between(readme, "r2", table)))
+    tables = {n: (ROOT / "figures" / f"table_{n}.md").read_text()
+              for n in ("claims", "speed", "textures")}  # fmt: skip
+    tables["r2"] = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    tables |= {"precision": precision_table(), "bits": bits_table()}
+    show(tables | ({"bench": bench} if bench else {}))
 
 
 if __name__ == "__main__":

@@ -221,14 +221,19 @@ def test_nothing_cannot_be_measured(option, capsys):
     assert f"{option} must be 1 or more" in capsys.readouterr().err
 
 
-# In the README
+# On the pages
+
+
+PAGE = "docs/speed.md"
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A README with the markers, and tables."""
+    """A page with the markers, and tables."""
     monkeypatch.setattr(update, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text("a\n<!-- bench -->\nold\n<!-- /bench -->\nz\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("<!-- others -->\n")
+    (tmp_path / PAGE).write_text("a\n<!-- bench -->\nold\n<!-- /bench -->\nz\n")
     folder = tmp_path / "benchmarks"
     folder.mkdir()
     cases = measure.cases("train-stylenet", tiny=False)[:3]
@@ -245,32 +250,32 @@ def refresh(monkeypatch):
     update.main()
 
 
-def test_the_table_in_the_readme(project, monkeypatch):
+def test_the_table_on_its_page(project, monkeypatch):
     refresh(monkeypatch)
-    readme = (project / "README.md").read_text()
+    text = (project / PAGE).read_text()
     name = "step of StyleNet, 256 px, batch 4, 2 threads"
-    assert f"| {name} | plain | 5 / 5 / 5 s | 1 | 1 % | 305 |" in readme
-    assert f"| {name} | bf16 | 100 / 100 / 100 ms | 50 | 50 % | 300 |" in readme
-    assert "| fp32 convolution (GFLOP/s) | 100 | 100 |" in readme
-    assert readme.startswith("a\n<!-- bench -->\n|") and readme.endswith("\n<!-- /bench -->\nz\n")
-    assert "old" not in readme and "µs" not in readme
+    assert f"| {name} | plain | 5 / 5 / 5 s | 1 | 1 % | 305 |" in text
+    assert f"| {name} | bf16 | 100 / 100 / 100 ms | 50 | 50 % | 300 |" in text
+    assert "| fp32 convolution (GFLOP/s) | 100 | 100 |" in text
+    assert text.startswith("a\n<!-- bench -->\n|") and text.endswith("\n<!-- /bench -->\nz\n")
+    assert "old" not in text and "µs" not in text
     found = {case: answers(case.size) for case in measure.cases("growth", tiny=False)}
     counted = {(case.size, case.batch): 10.0 for case in found}
     rows = measure.growth_rows(found, counted, RATES)
     measure.merge(project / "benchmarks" / "growth.csv", measure.GROWTH, "growth", rows)
     refresh(monkeypatch)
-    assert "µs per pixel of the batch |" in (project / "README.md").read_text()
+    assert "µs per pixel of the batch |" in (project / PAGE).read_text()
 
 
 @pytest.mark.parametrize("missing", ["markers", "step.csv", "limits.csv"])
-def test_a_readme_without_what_the_table_needs_stays(project, monkeypatch, missing):
+def test_a_page_without_what_the_table_needs_stays(project, monkeypatch, missing):
     if missing == "markers":
-        (project / "README.md").write_text("a\n")
+        (project / PAGE).write_text("a\n")
     else:
         (project / "benchmarks" / missing).unlink()
-    before = (project / "README.md").read_bytes()
+    before = (project / PAGE).read_bytes()
     refresh(monkeypatch)
-    assert (project / "README.md").read_bytes() == before
+    assert (project / PAGE).read_bytes() == before
 
 
 # The plain path

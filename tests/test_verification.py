@@ -396,6 +396,8 @@ def test_the_commit_that_is_kept(tmp_path, monkeypatch):
     assert update.commit() == head
     Path("README.md").write_text("two")
     Path("expected/embedded/about.json").write_text("two")
+    Path("docs").mkdir()
+    Path("docs/results.md").write_text("two")
     assert update.commit() == head
     Path("code.py").write_text("two")
     assert update.commit() == f"{head}+changes"
