@@ -9,10 +9,12 @@ command is run instead (as), or the test that runs it, or why none does.
 import csv
 import dataclasses
 import glob
+import json
 import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 
 import numpy as np
 import pytest
@@ -39,6 +41,7 @@ SHORTER = {
     "optimize style": f"{SMALL} --evaluations 3 --size 64",
     "stylize": "--size 96",
     "score": "--threads 1 --count 8",
+    "exemplar": "--size 64",
 }
 """What is appended to a verb's arguments."""
 
@@ -253,19 +256,46 @@ def test_commands(page, shell, dry_runs, tmp_path):
         if block.language == "python":
             code, output = reader.shell(tmp_path, "python", block.text)
             assert code == 0, f"{where}\n{output}"
+    AFTER.get(page, lambda reader: None)(reader)
     if reader.shell is not shell:
         reader.shell.close()
-    AFTER.get(page, lambda folder: None)(tmp_path)
 
 
-def own_images(folder):
-    """The snippets of Python make what texnet makes."""
+MISTAKES = {
+    "samples of 128 need a shorter side of as many": "train texture photos/0.jpg",
+    "is there, from another": "train style painting.jpg -o painting.safetensors",
+    "is among images.contents: it would be trained on": "train style painting.jpg"
+    " --content photos --preview photos/0.jpg -o other.safetensors",
+    "was trained without noise channels": "stylize painting.safetensors photo.jpg -n 2 -o out",
+    "looks like a file; name a folder": "sample texture.safetensors -o out.png",
+    "the network sees ... at once, so the style may be poor": "stylize painting.safetensors"
+    " photo.jpg --size 40 -o out",
+}
+"""What the page says that a mistake is told as, and a command that makes it."""
+
+
+def own_images(reader):
+    """The snippets of Python make what texnet makes; mistakes are told as the page says."""
+    folder = reader.folder
     found, wanted = (grey_levels(folder / name) for name in ("stylized.png", "out/photo.png"))
     assert found.shape == wanted.shape and np.abs(found - wanted).max() <= 1
     assert grey_levels(folder / "tile.png").shape == (128, 256, 3)
+    page = (ROOT / "docs/own-images.md").read_text()
+    for said, command in MISTAKES.items():
+        assert f"| `{said}" in page
+        _, output = reader.shell(folder, "texnet", *command.split())
+        assert all(part in output for part in said.split(" ... ")), output
 
 
-AFTER = {"docs/own-images.md": own_images}
+def patched(reader):
+    """The run of the worked example has the new layer."""
+    run = json.loads((reader.folder / "results/stylenet_ln_seed0/run.json").read_text())
+    assert run["generator"]["norm"] == "layer"
+    code = "from texnet.layers import normalisation; print(normalisation('layer', 4))"
+    assert "GroupNorm(1, 4" in reader.shell(reader.folder, "python", code)[1]
+
+
+AFTER = {"docs/own-images.md": own_images, "docs/extend.md": patched}
 """What must be true of the folder then."""
 
 
@@ -450,6 +480,14 @@ def test_citation():
         "Ulyanov", "Vedaldi", "Lempitsky"
     ]  # fmt: skip
     assert found["license"] in (ROOT / "LICENSE").read_text()
+
+
+def test_why_each_dependency():
+    text = (ROOT / "README.md").read_text().partition("## What it stands on")[2].lower()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {requirement.partition("==")[0] for requirement in project["dependencies"]}
+    named = text.replace("pytorch", "torch")
+    assert not {name for name in needed if not re.search(rf"\b{name}\b", named)}
 
 
 def test_the_readme_is_short():
