@@ -204,7 +204,7 @@ def test_a_broken_process_is_one_line():
         measure.in_turns([case], 1, 1, tiny=True)
     said = ended.value.code  # Python prints a text and exits with 1
     assert said.startswith("growth (32 px, batch 1), fp12: ended with code 1: ")
-    assert "ValidationError" in said and "\n" not in said
+    assert "it should be 'fp32', 'tf32' or 'bf16'" in said and "\n" not in said
 
 
 def test_a_killed_process_is_one_line(monkeypatch):
