@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from texnet import __main__ as cli
-from texnet import config, registry, torch7, torch7_files, torch7_pyramid
+from texnet import config, registry, runtime, torch7, torch7_files, torch7_pyramid
 from texnet.artifacts import read_tensors, sha256
 from texnet.data import load_image, square
 from texnet.errors import DataError, MissingError, TexnetError, UsageError
@@ -25,6 +25,14 @@ torchfile = pytest.importorskip("torchfile")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 AUTHORS = SHARED / "authors"
 WIDTH = 2
+
+
+@pytest.fixture(autouse=True)
+def process(monkeypatch):
+    """Commands change how this process computes; others find it as it was."""
+    monkeypatch.setattr(runtime, "_MALLOPT", {})
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 # Writing Torch 7's format
@@ -237,10 +245,10 @@ def forward(layer, x, noise, rule="overrun", statistics=None):
     return x * torch.tensor(scale).view(shape) + torch.tensor(bias).view(shape)
 
 
-def rgb(made):
-    """Caffe's BGR in 0-255 minus the mean as RGB in [0, 1]."""
+def rgb(made, levels=256):
+    """Caffe's BGR minus the mean as RGB in [0, 1]."""
     blue, green, red = made.unbind(1)
-    return torch.stack([red + 123.68, green + 116.779, blue + 103.939], 1) / 255
+    return torch.stack([red + 123.68, green + 116.779, blue + 103.939], 1) / levels
 
 
 def noise_of(seed, count, height, width):
@@ -402,14 +410,14 @@ def test_a_texture_network_is_the_same_function(tmp_path, rule):
     assert found.std() > 1e-3
 
 
-@pytest.mark.parametrize("noise_layer", ["nn.GenNoise", "nn.NoiseFill"])
-def test_a_stylization_network_is_the_same_function(tmp_path, noise_layer):
+@pytest.mark.parametrize(("noise_layer", "levels"), [("nn.GenNoise", 256), ("nn.NoiseFill", 255)])
+def test_a_stylization_network_is_the_same_function(tmp_path, noise_layer, levels):
     made = Net(content=True, noise=noise_layer)
     net, run = torch7.import_generator(written(tmp_path / "net.t7", made.root), "starry_night")
     assert run.images.style == "starry_night" and run.objective.content_weight
     noise = noise_of(2, 1, 64, 64)
     content = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(3))
-    wanted = rgb(forward(made.root, torch.cat([content, content], 1), iter(noise)))
+    wanted = rgb(forward(made.root, torch.cat([content, content], 1), iter(noise)), levels)
     with torch.no_grad():
         torch.testing.assert_close(net(content, noise), wanted, rtol=1e-4, atol=1e-5)
 
@@ -642,9 +650,11 @@ def test_the_released_texture_network(released, tmp_path):
     assert kept_statistics_are_off(other) > 1
 
     out = tmp_path / "peppers.safetensors"
-    torch7.convert("authors_red_peppers", out)
+    assert cli.main(["import-torch7", "authors_red_peppers", "-o", str(out)]) == 0
+    options = ["-n", "1", "--size", "64x64", "-o", str(tmp_path / "made")]
+    assert cli.main(["sample", str(out), *options]) == 0
     net, run = load_generator(out)
-    assert run.images == config.Texture("red_peppers")
+    assert run.images == config.Texture("red_peppers") and run.name == "authors_red_peppers"
     assert sum(p.numel() for p in net.parameters()) == 116_915
     published = load_image(str(AUTHORS / "peppers_sample.png"))
     with torch.no_grad():
@@ -653,13 +663,15 @@ def test_the_released_texture_network(released, tmp_path):
     torch.testing.assert_close(sample.std((1, 2)), published.std((1, 2)), rtol=0, atol=0.02)
 
 
-def test_the_released_stylization_network(released, tmp_path):
+def test_the_released_stylization_network(released, tmp_path, capsys):
     pyramid = torch7.Pyramid(released("authors_starry"))
     assert (pyramid.parameters, pyramid.missing, pyramid.stages) == (68_411, 48, 2)
     assert pyramid.content and len(pyramid.scales) == 5
     out = tmp_path / "starry.safetensors"
-    lines = torch7.convert("authors_starry", out)
-    assert "of 12 photographs" in lines[1]
+    assert cli.main(["import-torch7", "authors_starry", "-o", str(out)]) == 0
+    assert "statistics of 12 photographs" in capsys.readouterr().out
+    arguments = ["stylize", str(out), "chelsea", "--size", "96", "-o", str(tmp_path / "made")]
+    assert cli.main(arguments) == 0 and len(list((tmp_path / "made").glob("*.png"))) == 1
     net, run = load_generator(out)
     assert run.images.style == "authors_starry_style" and run.generator.norm == "batch"
     content = square(load_image("chelsea"), 128)[None]

@@ -107,9 +107,9 @@ def fill(state: dict[str, Tensor], pyramid: Pyramid, missing: int) -> None:
     weight, bias = (part.double().flip(0) for part in pyramid.last)  # of BGR, as RGB
     mean = torch.tensor(CAFFE_MEAN_BGR, dtype=torch.float64).flip(0)
     last = f"joins.{len(TextureNetV1.ratios) - 2}.rest.9"
-    state[f"{last}.weight"][:, : weight.shape[1]] = (weight / 255).float()
+    state[f"{last}.weight"][:, : weight.shape[1]] = (weight / pyramid.levels).float()
     unshifted = bias + mean - shift * weight.sum((1, 2, 3))
-    state[f"{last}.bias"].copy_(unshifted / 255 - 0.5)
+    state[f"{last}.bias"].copy_(unshifted / pyramid.levels - 0.5)
 
 
 def place(
@@ -173,16 +173,18 @@ def import_generator(
     """
     pyramid = Pyramid(path, normalisation)
     net = network(pyramid, statistics)
-    return net, described(pyramid, net, exemplar)
+    return net, described(pyramid, net, exemplar, path.stem)
 
 
-def described(pyramid: Pyramid, net: TextureNetV1, exemplar: str | None) -> config.Training:
-    """The run of :func:`import_generator`."""
+def described(
+    pyramid: Pyramid, net: TextureNetV1, exemplar: str | None, name: str
+) -> config.Training:
+    """The run of :func:`import_generator`, named after ``name``."""
     file, content = pyramid.file, pyramid.content
     exemplar = exemplar or KNOWN.get(sha256(file), re.sub(r"_(model|style)$", "", file.stem))
     norm: PlainNorm = "instance" if next(net.buffers(), None) is None else "batch"
     return config.Training(
-        name=re.sub("[^A-Za-z0-9]+", "_", file.stem).strip("_") or "generator",
+        name=re.sub("[^A-Za-z0-9]+", "_", name).strip("_") or "generator",
         seed=0,
         descriptor=config.Descriptor("vgg19"),
         generator=config.TextureNetV1("texturenet_v1", norm, pyramid.width, pyramid.noise),
@@ -227,11 +229,11 @@ def convert(
         path = registry.image(source)
     pyramid = Pyramid(path, normalisation)
     net = network(pyramid, statistics)
-    run_of_it = described(pyramid, net, exemplar)
-    by = "image" if run_of_it.generator.norm == "instance" else "measured"
+    run = described(pyramid, net, exemplar, Path(source).stem)
+    by = "image" if run.generator.norm == "instance" else "measured"
     metadata = {
         "format": GENERATOR,
-        "run": json.dumps(config.to_json(run_of_it)),
+        "run": json.dumps(config.to_json(run)),
         "torch": torch.__version__,
         "imported_from": path.name,
         "imported_sha256": sha256(path),

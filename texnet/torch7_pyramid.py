@@ -86,7 +86,9 @@ class Pyramid:
     Attributes:
         scales: coarse to fine.
         stages: convolutions of a block, 3x3, 3x3 and maybe 1x1.
-        last: weight (3, C, 1, 1) and bias (3,) of the convolution to BGR in 0-255 minus the mean.
+        last: weight (3, C, 1, 1) and bias (3,) of the convolution to BGR minus the mean.
+        levels: what is 1 in RGB is this many in BGR: 256 where GenNoise fills the channels, as the
+            authors' notebooks for these files divide; 255 where the later NoiseFill does.
         width: channels of a scale.
         noise: channels of noise, the last of the input.
         content: whether an RGB image precedes the noise.
@@ -103,7 +105,7 @@ class Pyramid:
         self.file, self.rule = file, rule
         self.scales: list[Scale] = []
         self.stages = self.width = self.noise = self.parameters = self.missing = 0
-        self.content = False
+        self.content, self.levels = False, 256.0
         root = Layer(file, (), read(file), WANTED)
         layers = Layers(root, [root]).take("nn.Sequential").layers()
         if layers.upcoming != "nn.Concat":
@@ -146,6 +148,7 @@ class Pyramid:
         if given not in (noise, noise + 3):
             raise filled.refusal(f"fills {noise} channels of {given}, wanted all or all but RGB")
         self.noise, self.content = noise, given > noise
+        self.levels = 256.0 if filled.kind == "nn.GenNoise" else 255.0
         return block
 
     def _block(self, layers: Layers, before: int = 0, width: int = 0) -> list[Stage]:
@@ -213,7 +216,7 @@ class Pyramid:
 
     @torch.no_grad()
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Images (B, 3, H, W) in BGR, 0-255 minus the mean, as Torch 7 makes them in training mode.
+        """Images (B, 3, H, W) in BGR minus the mean, as Torch 7 makes them in training mode.
 
         Args:
             inputs: of each scale, coarse to fine: RGB in [0, 1] where there is content, noise.
