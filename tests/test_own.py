@@ -114,7 +114,7 @@ def test_scale_of_an_exemplar(width, height, options, wanted):
 
 def test_a_small_exemplar_is_refused(capsys):
     picture("a.png", 90, 50)
-    refused_two(capsys, "train", "texture", "a.png", *SMALL, code=65, says="use --size 32 or a lar")
+    refused_two(capsys, "train", "texture", "a.png", *SMALL, code=65, says="use a larger image")
 
 
 def refused_two(capsys, first, second, *arguments, code=2, says):
@@ -486,3 +486,13 @@ def test_info_and_export(capsys, texture):
     code, out, _ = call(capsys, "info", "wool.safetensors")
     assert (code, out) == (0, Path("wool.md").read_text())
     refused(capsys, "export", "wool.safetensors", says="--onnx FILE.onnx, --hub FOLDER, or both")
+
+
+def test_choices_that_no_run_can_have(capsys):
+    picture("a.png", 200, 200)
+    base = ("train", "texture", "a.png", *SMALL)
+    refused_two(capsys, *base, "--size", 32, says="needs 64 or more")
+    refused_two(capsys, *base, "--size", 100, says="use 96 or 128")
+    refused_two(capsys, *base, "--size", 96, "--network", "v2", says="use 64 or 128")
+    picture("b.png", 50, 40)
+    refused_two(capsys, "train", "texture", "b.png", *SMALL, code=65, says="many: use a larger im")

@@ -74,7 +74,7 @@ def check_noise(net: Network, model: Path, seed: int | None, count: int) -> None
     option = f"--count {count}" if count > 1 else f"--seed {seed}"
     raise UsageError(
         f"{model}: was trained without noise channels, {option} would change nothing; leave it "
-        "out or train with generator.noise_channels"
+        "out or train with generator.noise_channels (texnet train style --diversity)"
     )
 
 

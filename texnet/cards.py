@@ -63,10 +63,6 @@ FACTS = {
     "seconds": "seconds of training",
     "torch": "PyTorch",
     "exemplar_sha256": "SHA-256 of the exemplar",
-    "texture": "texture loss of held-out samples",
-    "sliced_wasserstein": "sliced Wasserstein distance of theirs, untrained layers",
-    "pairwise_features": "their distance in features: 0 copies, 1.41 unrelated",
-    "vendi": "their Vendi score: effective number among eight",
     IMPORTED: "imported from",
     IMPORTED_DIGEST: "SHA-256 of that",
     "normalisation": "scale and bias that it lacks",
@@ -261,7 +257,7 @@ def network(run: Training, parameters: int) -> Iterable[tuple[str, str]]:
         settings += [f"{g.blocks} residual blocks", f"{g.upsampling} upsampling"]
     yield "settings", ", ".join(settings)
     yield "parameters", f"{parameters:,}"
-    yield "normalisation", NORMS[g.norm]
+    yield "normalisation", NORMS.get(g.norm, g.norm)
     if isinstance(g, TextureNetV2):
         yield "noise", f"z ~ N(0, I) of length {g.latent}; `--seed` draws another"
     elif isinstance(g, StyleNet | TextureNetV1) and g.noise_channels:

@@ -90,7 +90,7 @@ def fetch(args: argparse.Namespace) -> None:
             large = ", only by name" if size > registry.LARGE / 1e6 else ""
             state = "there" if name in there else "not there"
             files = f"{len(entries)} files" if len(entries) > 1 else entries[0].file
-            print(f"{name:<20}{state:<11}{size:>11.2f} MB  {files}{large}; {entries[0].licence}")
+            print(f"{name:<23}{state:<11}{size:>11.2f} MB  {files}{large}; {entries[0].licence}")
         return
     mirrors = [*args.mirror, *registry.mirrors()]
     names = all_names() if args.all else args.names

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 from texnet import cards, config
 from texnet.artifacts import read_tensors, sha256, write_bytes, write_tensors, write_text
 from texnet.data import square, style_image, write_image_grid
-from texnet.errors import DataError, UsageError
+from texnet.errors import DataError, TexnetError, UsageError
 from texnet.inputs import heldout_images, sample_group
 from texnet.releases import run_of
 from texnet.scoring import TextureMeter
@@ -51,6 +53,17 @@ def delivered(out: Path, run: config.Training) -> bool:
             f"{out}: is there, from another {found}; delete it or choose another --out"
         )
     return True
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """Within it a mistake leaves no folder behind, unless a checkpoint is in there."""
+    try:
+        yield
+    except TexnetError:
+        if not any(folder.glob("checkpoint-*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class Picture:

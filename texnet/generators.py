@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -96,10 +96,8 @@ class StyleNet(nn.Module):
             "instance_first": InstanceNorm(3),
             "lrn_first": CrossChannelNorm(),
         }
-        if norm not in ("instance", "batch", "none", *first):
-            raise UsageError(
-                f"unknown norm '{norm}'; use instance, batch, instance_first, lrn_first or none"
-            )
+        if norm not in get_args(Norm):
+            raise UsageError(f"unknown norm '{norm}'; use {', '.join(get_args(Norm))}")
         self.noise_channels = noise_channels
         self.receptive_field = 15 + 16 * blocks  # up to the last residual block
         self.first = first.get(norm, nn.Identity())

@@ -7,10 +7,13 @@ the sizes and lengths of the paper's scale (``config/paper.yaml``), for a GPU.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+from pydantic import ValidationError
 
 from texnet import config
 from texnet.config import Acceleration, Descriptor, Images, Objective, Optimiser, Texture, Training
@@ -19,9 +22,12 @@ from texnet.errors import DataError, UsageError
 from texnet.networks import StyleNet, TextureNetV1, TextureNetV2
 from texnet.registry import PHOTOS
 from texnet.textures import V1_OBJECTIVE
+from texnet.validation import explain
 
 PHOTOGRAPHS = ("astronaut", "china", "coffee", "flower", "motorcycle", "rocket", "chelsea")
 """Photographs that come with the dependencies and show what photographs show."""
+SMALLEST = 64
+"""Side of the smallest sample that every texture network can be trained on, in pixels."""
 SHRUNK = 4
 """Shorter side of a content image over that of a crop, at most: crops have half of it or more."""
 EVALUATIONS_SHOWN = 40
@@ -175,12 +181,23 @@ def texture_images(exemplar: str, choices: Choices, size: int | None = None) -> 
     height, width = load_image(exemplar, 2 * size).shape[-2:]
     short, long = sorted((height, width))
     if short < size and not choices.exemplar_size:
+        smaller = short // 32 * 32
+        remedy = f"--size {smaller} or " if smaller >= SMALLEST else ""
         raise DataError(
             f"{exemplar}: {width}x{height} pixels; samples of {size} need a shorter side of as "
-            f"many: use --size {max(32, short // 32 * 32)} or a larger image"
+            f"many: use {remedy}a larger image"
         )
     long_side = choices.exemplar_size or -(-min(short, 2 * size) * long // short)
     return Texture(exemplar=exemplar, exemplar_size=long_side, size=size)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """UsageError for choices that no run can have."""
+    try:
+        yield
+    except ValidationError as error:
+        raise UsageError(explain(error.errors()[0], Training)) from error
 
 
 def texture_training(

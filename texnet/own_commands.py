@@ -55,7 +55,8 @@ def train_texture(args: argparse.Namespace) -> None:
 
     chosen = choices(args)
     there([args.exemplar])
-    run = own.texture_training(args.exemplar, chosen, args.network, args.diversity)
+    with own.one_line():
+        run = own.texture_training(args.exemplar, chosen, args.network, args.diversity)
     _train(run, args)
 
 
@@ -63,9 +64,10 @@ def train_style(args: argparse.Namespace) -> None:
     from texnet import own
 
     chosen = choices(args)
-    run = own.style_training(
-        args.style, chosen, args.content, args.preview, args.content_weight, args.diversity
-    )
+    with own.one_line():
+        run = own.style_training(
+            args.style, chosen, args.content, args.preview, args.content_weight, args.diversity
+        )
     there([args.style, *run.images.files])
     _train(run, args)
 
@@ -90,6 +92,7 @@ def _train(run: config.Training, args: argparse.Namespace) -> None:
     device = device_of(run.device, run.threads, precision=run.acceleration.precision)
     picture = delivery.Picture(run, out)
     with (
+        delivery.emptied(folder),
         alone(folder),
         stop_requests() as stopped,
         Progress(run.name, run.optimiser.iterations) as show,

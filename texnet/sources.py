@@ -23,7 +23,8 @@ def digest(module: str, library: Path | None = None) -> str:
         name = todo.pop()
         seen.add(name)
         imported, dumped = _reduced((folder / f"{name}.py").read_text())
-        todo |= imported - seen
+        modules = {name for name in imported if (folder / f"{name}.py").is_file()}
+        todo |= modules - seen
         sources.append(name + dumped)
     return hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12]
 
