@@ -448,6 +448,16 @@ def test_score_single_images(capsys):
 DIVERSITY = ("pairwise_pixels", "pairwise_features", "vendi", "neighbour_entropy")
 
 
+def test_an_exemplar_of_the_size_of_a_sample_has_no_crops(capsys):
+    picture("a.png", 48, 48, seed=1)
+    picture("e.png", 48, 48, seed=2)
+    command = ("score", "a.png", "--exemplar", "e.png", "--threads", 1, "--descriptor", "random")
+    code, out, err = call(capsys, *command)
+    assert code == 0 and "e.png: has the size of a sample, so that all its crops are one" in err
+    assert "crops" not in out
+    assert "| crops " in call(capsys, *command, "--size", 40)[1]
+
+
 def test_score_stylizations(capsys, style):
     assert call(capsys, "stylize", style, "photos", "-o", "mine", "--size", 64)[0] == 0
     command = ("score", style, "mine", "--content", "photos", "--exemplar", "paint.png")

@@ -6,6 +6,7 @@ The same functions as behind ``results/metrics.csv``, on models and pictures tha
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,13 @@ def textures(
             shown = samples(net[0], size, count)
         for group, images in enumerate(groups(shown.to(device))):
             rows += meter(path.stem, run.seed, group, images)
+    if max(meter.exemplar.shape[-2:]) == size:
+        print(
+            f"{run.images.exemplar}: has the size of a sample, so that all its crops are one "
+            "image: they are not measured; a smaller --size has them",
+            file=sys.stderr,
+        )
+        return rows
     crops = exemplar_crops(meter.exemplar, size, count, run.seed)
     for group, images in enumerate(groups(crops)):
         rows += meter("crops", run.seed, group, images)
