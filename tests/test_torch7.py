@@ -524,6 +524,8 @@ def within_itself(net):
         (field("SpatialBatchNormalization", running_var=None), "running_var is no tensor"),
         (kind("SpatialAveragePooling", "SpatialMaxPooling"), "nn.SpatialMaxPooling: wanted"),
         (field("SpatialAveragePooling", kW=3), "kW is 3, wanted 8"),
+        (kind("GenNoise", "NoiseFill"), "fills None channels of 3, wanted all or all but RGB"),
+        (kind("GenNoise", "NoiseFill", 1), "fills None channels, wanted 3"),
         (kind("GenNoise", "Dropout"), "nn.Dropout: wanted nn.GenNoise or nn.NoiseFill"),
         (kind("SpatialCircularPadding", "SpatialZeroPadding"), "nn.SpatialZeroPadding: wanted"),
         (field("SpatialCircularPadding", pad_b=2), "pad_b is 2, wanted 1"),

@@ -108,7 +108,7 @@ class Pyramid:
         self.content, self.levels = False, 256.0
         root = Layer(file, (), read(file), WANTED)
         layers = Layers(root, [root]).take("nn.Sequential").layers()
-        if layers.upcoming != "nn.Concat":
+        if layers.upcoming != "nn.Concat":  # one scale alone is no pyramid
             layers.take("nn.Concat")
         self._take_scales(layers, 1)
         self.last = self._convolution(layers, 1, self.width * len(self.scales), 3)
@@ -145,7 +145,7 @@ class Pyramid:
             return self._block(layers, noise + 3 * self.content, self.width)
         block = self._block(layers)
         self.width, given = block[0].weight.shape[:2]
-        if given not in (noise, noise + 3):
+        if not isinstance(noise, int) or given not in (noise, noise + 3):
             raise filled.refusal(f"fills {noise} channels of {given}, wanted all or all but RGB")
         self.noise, self.content = noise, given > noise
         self.levels = 256.0 if filled.kind == "nn.GenNoise" else 255.0
