@@ -13,6 +13,7 @@ VARIANTS = {
     "collapsed": "TextureNetV2, lambda = 0",
     "diverse": "TextureNetV2, lambda > 0",
     "pyramid": "TextureNetV1",
+    "authors_release": "the authors' release",
     "gatys": "optimisation (Gatys)",
     "crops": "crops of the exemplar",
     "repeated": "one sample repeated",
@@ -37,7 +38,8 @@ def cells(parts: Mapping[str, str], metrics: Sequence[dict[str, str]]) -> list[l
         for role, name in VARIANTS.items():
             keys = [(parts.get(role, role), exemplar, metric) for metric in METRICS]
             values = [with_interval(found[key]) if key in found else "" for key in keys]
-            rows.append([exemplar, name, *values])
+            if role != "authors_release" or any(values):
+                rows.append([exemplar, name, *values])
     return rows
 
 

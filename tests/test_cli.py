@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VERBS = ("train texture", "train style", "stylize", "sample", "optimize texture",
          "optimize style", "info", "export", "import-torch7",
          "configure", "schema", "fetch", "train", "adopt", "optimize",
-         "score", "references", "speed", "estimator", "sweep", "temper", "metrics", "claims",
+         "score", "references", "released", "speed", "estimator", "sweep", "temper", "metrics", "claims",
          "verify", "distill", "exemplar")  # fmt: skip
 RUN = {
     "name": "net",

@@ -143,6 +143,8 @@ def test_dry_run_is_clean(name, tmp_path, monkeypatch):
     ran = snakemake("-n", "all", "--configfile", f"config/{name}.yaml")
     assert ran.returncode == 0, ran.stderr
     assert "fetch" in ran.stdout
+    # The authors' network is measured where its exemplar is one of the configuration's.
+    assert ("results/scores/released_red_peppers.csv" in ran.stdout) == (name == "vgg19")
     assert not list(tmp_path.iterdir())
 
 

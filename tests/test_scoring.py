@@ -13,7 +13,13 @@ from texnet.errors import DataError, UsageError
 from texnet.generators import build
 from texnet.inputs import sample_group
 from texnet.metrics import pairwise_pixels, spotting
-from texnet.scoring import TextureMeter, exemplar_crops, score, score_references
+from texnet.scoring import (
+    TextureMeter,
+    exemplar_crops,
+    score,
+    score_references,
+    score_released,
+)
 from texnet.training import load_generator, objective_of, save_generator, train
 
 CPU = torch.device("cpu")
@@ -124,6 +130,13 @@ def test_a_group_is_measured_on_its_own_samples(finished):
         layers = sum(found[f"group{g}", f"texture_{k}"] for k in ("relu1_1", "relu2_1"))
         assert layers == pytest.approx(texture, rel=1e-5)
     assert found["group0", "pairwise_pixels"] != found["group1", "pairwise_pixels"]
+
+
+def test_a_released_network_is_measured_as_a_run(finished):
+    directory, _ = finished
+    net, _ = load_generator(directory / "model.safetensors")
+    rows = score_released(net, directory / "run.json", CPU)
+    assert rows == [row._replace(run="authors_release") for row in score(directory, CPU)]
 
 
 def test_a_baselines_groups_are_its_samples_in_order(finished):

@@ -84,6 +84,16 @@ def parser() -> Parser:
     computing(p)
 
     p = verb(
+        commands.released,
+        "measure a texture network that the authors released, as a run on its exemplar",
+        "authors_red_peppers results/v1_bn_red_peppers_seed0/run.json -o authors.csv",
+    )
+    p.add_argument("source", help="a .t7 file, or its name (texnet fetch --list)")
+    p.add_argument("run", type=Path, help="run.json of a run on the same exemplar")
+    p.add_argument("-o", "--out", type=Path, required=True)
+    computing(p)
+
+    p = verb(
         commands.speed,
         "measure time and memory of generators and of optimisation",
         "results/speed.json -o benchmarks/speed.csv",

@@ -192,6 +192,21 @@ def references(args: argparse.Namespace) -> None:
     tables.write_table(args.out, tables.SCORE_COLUMNS, rows)
 
 
+def released(args: argparse.Namespace) -> None:
+    from texnet import config, scoring, tables, torch7
+    from texnet.artifacts import check_writable
+
+    check_writable(args.out)
+    run = config.read_run(args.run)
+    device = device_of(args.device or run.device, run.threads)
+    net, made = torch7.import_generator(torch7.located(args.source))
+    if not isinstance(made.images, config.Texture):
+        raise UsageError(f"{args.source}: stylizes images, wanted a texture network")
+    tables.write_table(
+        args.out, tables.SCORE_COLUMNS, scoring.score_released(net, args.run, device)
+    )
+
+
 def speed(args: argparse.Namespace) -> None:
     from texnet import speed, tables
     from texnet.artifacts import check_writable

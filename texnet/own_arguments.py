@@ -233,3 +233,9 @@ def files(verbs: Verbs) -> None:
     p.add_argument("source", help="a .t7 file, or its name (texnet fetch --list)")
     p.add_argument("-o", "--out", type=Path, required=True, help="model to write (.safetensors)")
     p.add_argument("--exemplar", help="what it was trained on: an image, or a name")
+    p.add_argument(
+        "--normalisation",
+        choices=("overrun", "tiled", "unit", "zero"),
+        default="overrun",
+        help="how scale and bias go on that the files lack (default: overrun, as the GPU had it)",
+    )

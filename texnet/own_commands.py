@@ -286,5 +286,5 @@ def export(args: argparse.Namespace) -> None:
 def import_torch7(args: argparse.Namespace) -> None:
     from texnet import torch7
 
-    for line in torch7.convert(args.source, args.out, args.exemplar):
+    for line in torch7.convert(args.source, args.out, args.exemplar, args.normalisation):
         print(line)

@@ -18,6 +18,7 @@ from texnet.artifacts import read_tensors
 from texnet.data import style_image
 from texnet.descriptors import LAYERS
 from texnet.errors import DataError, UsageError
+from texnet.generators import Network
 from texnet.inputs import HELDOUT_SEED, NoiseStream, exemplar_must_cover, sample_group
 from texnet.metrics import (
     contrast_removed,
@@ -36,6 +37,8 @@ from texnet.tables import Row
 from texnet.textures import label_of
 from texnet.training import load_generator, objective_of
 
+RELEASED = "authors_release"
+"""The run that rows of a generator of the authors' name."""
 CROPS = 2**31  # keeps the crops' draws apart from others of the same seed
 
 
@@ -77,6 +80,24 @@ def score_texture(directory: Path, device: torch.device, sizes: Iterable[int] = 
 
 
 @torch.no_grad()
+def score_released(net: Network, path: Path, device: torch.device) -> list[Row]:
+    """Rows of a texture network that nobody trained here, as of a run on the same exemplar.
+
+    Args:
+        net: the network, in evaluation mode.
+        path: run.json of the run, which says sizes, layers and the number of samples.
+        device: where to compute.
+    """
+    run = config.read_run(path)
+    meter = TextureMeter(run, device)
+    net = net.to(device)
+    rows: list[Row] = []
+    for group in range(meter.images.samples // config.GROUP):
+        rows += meter(RELEASED, 0, group, sample_group(net, meter.images.size, group))
+    return rows
+
+
+@torch.no_grad()
 def score_references(path: Path, seeds: Iterable[int], device: torch.device) -> list[Row]:
     """Rows of an exemplar's own crops, ``crops``, and of one crop repeated, ``repeated``.
 
@@ -113,6 +134,7 @@ class TextureMeter:
         if not isinstance(run.images, config.Texture):
             raise UsageError(f"run '{run.name}' is a stylization, wanted a texture")
         exemplar_must_cover(run.images)
+        self.images = run.images
         self.label = label_of(run.images.exemplar)
         self.objective = objective_of(run, device)
         self.exemplar = style_image(*run.images.reference).to(device)

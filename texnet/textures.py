@@ -91,6 +91,9 @@ class Textures:
     """Departures from the authors' texture objective (v1 branch)."""
     optimiser: OptimiserChange = Field(default_factory=OptimiserChange)
     """Departures from the authors' texture training (v1 branch)."""
+    released: dict[str, str] = Field(default_factory=dict)
+    """Generators that the authors released, measured beside the runs: by the name that their
+    exemplar has in run names, a name of the registry or a file (.t7)."""
 
     def __post_init__(self) -> None:
         if self.exemplar_size <= self.size:
@@ -105,6 +108,12 @@ class Textures:
                 raise ValueError(
                     f"exemplars has '{label}', which names runs: use letters, digits and single "
                     "underscores as the file's name"
+                )
+        for label in self.released:
+            if label not in self.labels:
+                raise ValueError(
+                    f"released names '{label}', which is no exemplar; use one of "
+                    f"{', '.join(self.labels)}"
                 )
         sweep = self.sweep
         if sweep.run not in self.runs:

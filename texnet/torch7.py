@@ -199,6 +199,19 @@ def described(
     )
 
 
+def located(source: str) -> Path:
+    """The file that a path, or a name of the registry that was fetched, stands for.
+
+    Raises:
+        UsageError, MissingError, DataError: a name of something else; not fetched; damaged.
+    """
+    if source not in registry.registered():
+        return Path(source)
+    if not registry.entries_of(source)[0].file.endswith(".t7"):
+        raise UsageError(f"'{source}' is fetched, but is no Torch 7 file; name one (.t7)")
+    return registry.image(source)
+
+
 def convert(
     source: str,
     out: Path,
@@ -222,11 +235,7 @@ def convert(
     check_writable(out)
     if exemplar is not None:
         registry.check_images([exemplar])
-    path = Path(source)
-    if source in registry.registered():
-        if not registry.entries_of(source)[0].file.endswith(".t7"):
-            raise UsageError(f"'{source}' is fetched, but is no Torch 7 file; name one (.t7)")
-        path = registry.image(source)
+    path = located(source)
     pyramid = Pyramid(path, normalisation)
     net = network(pyramid, statistics)
     run = described(pyramid, net, exemplar, Path(source).stem)

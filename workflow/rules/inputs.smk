@@ -26,7 +26,7 @@ def read_by(run):
 def read(run):
     """Weights and images of a run that are files, in folders too, or manifests of what is fetched."""
     weights = schema.weights_file(run.descriptor)
-    named = [str(manifest(n)) if n in registered() else n for n in run.images.files]
+    named = [located(name) for name in run.images.files]
     # Photographs and exemplars have no suffix.
     images = [name for name in named if PurePath(name).suffix]
     for folder in set(named) - set(images) - {*PHOTOS, *DRAWN}:
@@ -38,6 +38,11 @@ def read(run):
                 f"configuration: '{name}' is read, and Snakemake takes braces for a wildcard; rename it"
             )
     return found
+
+
+def located(name):
+    """The file, or the manifest of what is fetched, that a name stands for."""
+    return str(manifest(name)) if name in registered() else name
 
 
 def read_by_all(names):

@@ -63,6 +63,32 @@ rule references:
         "exec python -m texnet references {input.runs} --seeds {params.seeds} --out {output} > {log} 2>&1"
 
 
+rule released:
+    """Measure a texture network that the authors released, as the runs on its exemplar."""
+    input:
+        read_by_all([EXPERIMENT.figures.textures.collapsed]),
+        file=lambda wildcards: located(TEXTURES.released[wildcards.exemplar]),
+        run=f"results/{EXPERIMENT.figures.textures.collapsed}_{{exemplar}}_seed{EXPERIMENT.seeds[0]}/run.json",
+    output:
+        "results/scores/released_{exemplar}.csv",
+    log:
+        "logs/score/released_{exemplar}.log",
+    wildcard_constraints:
+        exemplar="|".join(TEXTURES.released) or "none",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=memory,
+        runtime="1h",
+    params:
+        source=lambda wildcards: TEXTURES.released[wildcards.exemplar],
+        code=[code("torch7"), code("scoring")],
+    shell:
+        "exec python -m texnet released {params.source:q} {input.run} --out {output} > {log} 2>&1"
+
+
 rule estimator:
     """Hold the entropy estimator against distributions of known entropy."""
     output:
@@ -83,6 +109,7 @@ rule metrics:
     """Gather the scores of all runs into one table with intervals."""
     input:
         expand("results/scores/{name}.csv", name=[*NAMES, "references", "estimator"]),
+        expand("results/scores/released_{exemplar}.csv", exemplar=TEXTURES.released),
     output:
         report(
             "results/metrics.csv",
