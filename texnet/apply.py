@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +110,7 @@ class Checks:
     def __init__(self, net: Network, run: config.Training) -> None:
         self.net, self.run = net, run
         self.device = next(net.parameters()).device
-        self.seen = min(net.receptive_field, run.images.size)
+        self.seen = min(cast(int, net.receptive_field), run.images.size)
         self.needs: tuple[float, int] | None = None  # bytes per pixel, and besides
 
     def __call__(self, source: Path, height: int, width: int) -> list[str]:

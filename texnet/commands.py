@@ -35,13 +35,13 @@ def configure(args: argparse.Namespace) -> None:
         write_json(args.out / f"{name}.json", content)
 
 
-def _mapping(text: str) -> dict:
+def _mapping(text: str) -> dict[str, Any]:
     """A configuration given as JSON text, or as one or more YAML files joined by commas."""
     from texnet.documents import read_json_text, read_yaml
 
     if text.lstrip().startswith("{"):
         return read_json_text(text)
-    merged: dict = {}
+    merged: dict[str, Any] = {}
     for name in filter(None, map(str.strip, text.split(","))):
         merged = _merge(merged, read_yaml(Path(name)))
     return merged
@@ -62,7 +62,7 @@ def device_of(name: str, threads: int, **how: Any) -> torch.device:  # noqa: ANN
     return device
 
 
-def _merge(base: dict, change: dict) -> dict:
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     both = {k: _merge(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v
             for k, v in change.items()}  # fmt: skip
     return {**base, **both}
@@ -104,8 +104,8 @@ def fetch(args: argparse.Namespace) -> None:
                 print(fetched(name, mirrors, show=bar.update))
             except MissingError as error:  # the others may be had
                 failed.append(error)
-    for error in failed[:-1]:
-        print(f"texnet fetch: error: {error}", file=sys.stderr)
+    for other in failed[:-1]:
+        print(f"texnet fetch: error: {other}", file=sys.stderr)
     if failed:
         raise failed[-1]
 

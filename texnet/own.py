@@ -16,9 +16,19 @@ from typing import Literal
 from pydantic import ValidationError
 
 from texnet import config
-from texnet.config import Acceleration, Descriptor, Images, Objective, Optimiser, Texture, Training
+from texnet.config import (
+    Acceleration,
+    Descriptor,
+    DescriptorName,
+    Images,
+    Objective,
+    Optimiser,
+    Texture,
+    Training,
+)
 from texnet.data import load_image
 from texnet.errors import DataError, UsageError
+from texnet.fields import Device
 from texnet.networks import StyleNet, TextureNetV1, TextureNetV2
 from texnet.registry import PHOTOS
 from texnet.textures import V1_OBJECTIVE
@@ -108,7 +118,6 @@ PAPER = Preset(
 )
 """As config/paper.yaml, where the sources of the numbers are."""
 PRESETS = {"quick": QUICK, "paper": PAPER}
-Start = Literal["noise", "content"]
 
 
 @dataclass(frozen=True)
@@ -116,14 +125,14 @@ class Choices:
     """What a user may choose besides the preset; None leaves it to the preset."""
 
     preset: str = "quick"
-    descriptor: str | None = None
+    descriptor: DescriptorName | None = None
     size: int | None = None
     exemplar_size: int | None = None
     iterations: int | None = None
     batch: int | None = None
     seed: int = 0
     threads: int = 1
-    device: str = "auto"
+    device: Device = "auto"
 
     @property
     def acceleration(self) -> Acceleration:
@@ -139,7 +148,9 @@ class Choices:
         preset = PRESETS[self.preset]
         if self.descriptor in (None, preset.descriptor.name):
             return preset
-        pool = "avg" if self.descriptor in ("vgg19_lite", "random") else "max"
+        pool: Literal["max", "avg"] = (
+            "avg" if self.descriptor in ("vgg19_lite", "random") else "max"
+        )
         return replace(preset, descriptor=Descriptor(name=self.descriptor, pool=pool))
 
     def optimiser(self, usual: Optimiser, lr: float | None = None) -> Optimiser:

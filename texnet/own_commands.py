@@ -14,6 +14,8 @@ from texnet.commands import device_of
 from texnet.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from texnet import config, own
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -115,9 +117,7 @@ def optimize_texture(args: argparse.Namespace) -> None:
 
     chosen = choices(args)
     there([args.exemplar])
-    run = own.optimisation(args.exemplar, chosen, args.evaluations)
-    side = run.images.size
-    _optimise(run, args, (side, side))
+    _optimise(own.optimisation(args.exemplar, chosen, args.evaluations), args)
 
 
 def optimize_style(args: argparse.Namespace) -> None:
@@ -126,13 +126,11 @@ def optimize_style(args: argparse.Namespace) -> None:
     chosen = choices(args)
     there([args.style, args.content])
     run = own.optimisation(args.style, chosen, args.evaluations, args.content, args.content_weight)
-    _optimise(run, args, None)
+    _optimise(run, args)
 
 
-def _optimise(
-    run: config.Optimisation, args: argparse.Namespace, shape: tuple[int, int] | None
-) -> None:
-    from texnet import apply, baselines, data
+def _optimise(run: config.Optimisation, args: argparse.Namespace) -> None:
+    from texnet import apply, baselines, config, data
     from texnet.artifacts import check_writable
     from texnet.progress import Progress
     from texnet.training import objective_of
@@ -143,9 +141,10 @@ def _optimise(
     check_writable(out)
     device = device_of(run.device, run.threads)
     objective = objective_of(run, device)
-    content = None
-    if shape is None:
-        content = apply.content_image(run.images.heldout[0], run.images.heldout_size).to(device)
+    content, shape = None, (run.images.size, run.images.size)
+    if isinstance(run.images, config.Images):
+        source = Path(run.images.heldout[0])
+        content = apply.content_image(source, run.images.heldout_size).to(device)
         shape = (content.shape[-2], content.shape[-1])
     targets = objective.content_targets(None if content is None else content[None])
     for number in range(args.count):
@@ -157,7 +156,7 @@ def _optimise(
         print(path)
 
 
-def _start(start: str, content, shape: tuple[int, int], seed: int):  # noqa: ANN001, ANN202
+def _start(start: str, content: Tensor | None, shape: tuple[int, int], seed: int) -> Tensor:
     """The first image (3, H, W): noise, the content, or a file in the size of the result."""
     from texnet import baselines, data
 

@@ -18,6 +18,7 @@ from texnet import apply, data, own
 from texnet.artifacts import check_writable
 from texnet.config import GROUP, Optimisation, Texture, Training
 from texnet.errors import DataError, MissingError, UsageError
+from texnet.generators import Network
 from texnet.inputs import HELDOUT_SEED, NoiseStream
 from texnet.metrics import texture_loss_by_layer
 from texnet.scoring import TextureMeter, exemplar_crops
@@ -30,6 +31,7 @@ SHOWN = (
 )  # fmt: skip
 """Metrics in the printed table, in this order; the rest are in the file."""
 REFERENCES = ("crops", "repeated")
+Trained = tuple[Network, Training]
 
 
 def score(args: argparse.Namespace, choices: own.Choices, device: torch.device) -> None:
@@ -51,7 +53,7 @@ def score(args: argparse.Namespace, choices: own.Choices, device: torch.device) 
         print(args.out)
 
 
-def generator(path: Path) -> tuple | None:
+def generator(path: Path) -> Trained | None:
     """A trained generator and its run, where the file is one by its name."""
     return load_generator(path) if path.suffix == ".safetensors" else None
 
@@ -107,7 +109,10 @@ def measured(
 
 
 def textures(
-    run: Optimisation, given: Iterable[tuple[Path, tuple | None]], count: int, device: torch.device
+    run: Optimisation,
+    given: Iterable[tuple[Path, Trained | None]],
+    count: int,
+    device: torch.device,
 ) -> list[Row]:
     """Rows of samples and images as textures, and of crops of the exemplar beside them."""
     if not isinstance(run.images, Texture):
@@ -161,7 +166,7 @@ def centre(file: Path, size: int) -> Tensor:
     return image[:, top : top + size, left : left + size]
 
 
-def samples(net: torch.nn.Module, size: int, count: int) -> Tensor:
+def samples(net: Network, size: int, count: int) -> Tensor:
     """Held-out samples of a texture network, (count, 3, size, size)."""
     made = []
     for first in range(0, count, GROUP):
@@ -172,7 +177,7 @@ def samples(net: torch.nn.Module, size: int, count: int) -> Tensor:
 
 def stylizations(
     run: Optimisation,
-    given: Iterable[tuple[Path, tuple | None]],
+    given: Iterable[tuple[Path, Trained | None]],
     content: Path,
     device: torch.device,
 ) -> list[Row]:
@@ -201,7 +206,7 @@ def stylizations(
 
 
 def pairs(
-    path: Path, net: tuple | None, contents: dict[str, Path], size: int
+    path: Path, net: Trained | None, contents: dict[str, Path], size: int
 ) -> Iterable[tuple[str, Tensor, Tensor]]:
     """Name, content image and stylized image, both (3, H, W)."""
     if net is not None:
@@ -224,10 +229,13 @@ def printed(rows: Sequence[Row]) -> list[str]:
     from tabulate import tabulate
 
     found: dict[str, dict[str, str]] = {}
-    for name, _, seed, metric, value, low, high, n, _ in summarise(rows):
-        if seed == "all":
-            spread = f" [{low:.3g}, {high:.3g}]" if n > 1 else ""
-            found.setdefault(str(name), {})[str(metric)] = f"{value:.3g}{spread}"
+    for row in summarise(rows):
+        cell = dict(zip(METRIC_COLUMNS, row, strict=True))
+        if cell["seed"] == "all":
+            spread = f" [{cell['ci_low']:.3g}, {cell['ci_high']:.3g}]" if cell["n"] != 1 else ""
+            found.setdefault(str(cell["run"]), {})[str(cell["metric"])] = (
+                f"{cell['value']:.3g}{spread}"
+            )
     metrics = [m for m in SHOWN if any(m in cells for cells in found.values())]
     order = sorted(found, key=lambda name: (name in REFERENCES, name))
     cells = [[name, *(found[name].get(m, "") for m in metrics)] for name in order]

@@ -52,7 +52,8 @@ def score_texture(directory: Path, device: torch.device, sizes: Iterable[int] = 
     is added (networks of any size alone).
     """
     run = config.read_run(directory / "run.json")
-    count = run.images.samples // config.GROUP
+    meter = TextureMeter(run, device)
+    count = meter.images.samples // config.GROUP
     if isinstance(run, config.Training):
         net, run = load_generator(directory / "model.safetensors")
         net.to(device)
@@ -60,19 +61,18 @@ def score_texture(directory: Path, device: torch.device, sizes: Iterable[int] = 
     else:
         tensors, _ = read_tensors(directory / "images.safetensors")
         try:
-            samples = torch.stack([tensors[f"{i}/end"] for i in range(run.images.samples)])
+            samples = torch.stack([tensors[f"{i}/end"] for i in range(meter.images.samples)])
         except KeyError as error:
             raise DataError(
                 f"{directory}/images.safetensors: no sample {error}; optimise again"
             ) from error
         groups = list(samples.to(device).split(config.GROUP))
-    meter = TextureMeter(run, device)
     rows = [row for g, images in enumerate(groups) for row in meter(run.name, run.seed, g, images)]
     for size in sizes if isinstance(run, config.Training) else ():
         number = max(1, config.GROUP * run.images.size**2 // size**2)
         noise = [z.to(device) for z in NoiseStream(net, HELDOUT_SEED)(number, size, size, 0)]
         losses = texture_loss_by_layer(meter.objective, net(None, noise)[..., :size, :size])
-        value = float(sum(losses.values()).mean())
+        value = float(sum(losses.values(), torch.zeros(())).mean())
         rows.append(
             Row(run.name, meter.label, run.seed, "group0", f"texture_{size}px", value, "loss")
         )
@@ -109,7 +109,7 @@ def score_references(path: Path, seeds: Iterable[int], device: torch.device) -> 
     meter = TextureMeter(run, device)
     rows = []
     for seed in seeds:
-        crops = exemplar_crops(meter.exemplar, run.images.size, run.images.samples, seed)
+        crops = exemplar_crops(meter.exemplar, meter.images.size, meter.images.samples, seed)
         for g, images in enumerate(crops.split(config.GROUP)):
             rows += meter("crops", seed, g, images)
             rows += meter("repeated", seed, g, images[:1].expand_as(images))
@@ -160,7 +160,7 @@ class TextureMeter:
         texture = texture_loss_by_layer(self.objective, images)
         found = self.untrained(images.clamp(0, 1)) if self.untrained else {}
         wasserstein = {k: quantile_distance(quantiles(found[k]), self.quantiles[k]) for k in found}
-        values = {
+        values: dict[tuple[str, str], Tensor | float] = {
             ("texture", "loss"): torch.stack(list(texture.values())).sum(0).mean(),
             **{(f"texture_{k}", "loss"): v.mean() for k, v in texture.items()},
             **{(f"sliced_wasserstein_{k}", "activation"): v.mean() for k, v in wasserstein.items()},

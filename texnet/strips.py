@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ _DOUBLING = DoublingConv | nn.ConvTranspose2d
 _KNOWN = ReplicationPad | nn.Conv2d | nn.ConvTranspose2d | InstanceNorm | _POINTWISE
 
 
-def supports(net: nn.Module) -> bool:
+def supports(net: nn.Module) -> TypeGuard[StyleNet]:
     """Whether :func:`stylize` can apply a network: a StyleNet of the layers that are known here."""
     if not isinstance(net, StyleNet):
         return False
