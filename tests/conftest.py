@@ -4,18 +4,22 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from lives import undisturbed, workshop  # noqa: F401 (fixtures)
 
-# The machine may be shared, and sums keep their order.
-torch.set_num_threads(1)
-
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 TINY = ("--configfile", "config/tiny.yaml")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Whatever a test before has asked for in this process."""
+    torch.set_num_threads(1)
 
 
 def call(*arguments, cwd=ROOT, **env):
@@ -52,6 +56,15 @@ def project(tmp_path_factory):
     done = snakemake("--cores", 2, "all", *TINY, cwd=copy)
     assert done.returncode == 0, done.stdout + done.stderr
     return copy
+
+
+def pytest_configure(config):
+    """Exemplars are drawn once, for all workers, and not into the developer's cache."""
+    config.option.loadscopereorder = False  # xdist would begin with the files of most tests
+    if not hasattr(config, "workerinput"):  # workers have the environment of who starts them
+        folder = tempfile.TemporaryDirectory(prefix="texnet-cache-")
+        os.environ["TEXNET_CACHE"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items):
