@@ -2,7 +2,6 @@
 
 import csv
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +65,33 @@ def test_the_paper_preset_is_the_paper_scale():
     assert texture.images.size == theirs.images.size
 
 
+def test_the_paper_preset_with_diversity_is_that_of_the_paper_scale():
+    paper = section("paper")
+    runs, chosen = paper.all_runs(), own.Choices(preset="paper")
+    style = own.style_training("starry_night", chosen, temperature="usual")
+    theirs = runs["stylenet_diverse_seed0"]
+    for part in ("descriptor", "generator", "objective", "optimiser"):
+        assert getattr(style, part) == getattr(theirs, part), part
+    texture = own.texture_training("waves", chosen, "v2", "usual")
+    theirs = runs["v2_diverse_T10_brick_wall_seed100"]
+    for part in ("descriptor", "generator", "objective", "optimiser"):
+        assert getattr(texture, part) == getattr(theirs, part), part
+    made = own.optimisation("waves", chosen)
+    theirs = runs["gatys_texture_brick_wall_seed0"]
+    assert (made.objective, made.evaluations) == (theirs.objective, theirs.evaluations)
+    made = own.optimisation("waves", chosen, content="chelsea")
+    assert (made.objective, made.evaluations) == (
+        runs["gatys_seed0"].objective, runs["gatys_seed0"].evaluations
+    )  # fmt: skip
+
+
+def test_the_presets_temperature_is_for_its_descriptor(capsys):
+    picture("a.png", 200, 200)
+    base = ("train", "texture", "a.png", *SMALL, "--size", 64)
+    refused_two(capsys, *base, "--diversity", says="the preset's T, 50, is not for random; name")
+    refused_two(capsys, *base, "--diversity", 0, says="'0' is not a number in 1e-06 to 1e+09")
+
+
 def test_choices():
     chosen = own.Choices(size=64, iterations=50, batch=3, seed=7, threads=2, descriptor="vgg19")
     run = own.style_training("waves", chosen, content_weight=3.0)
@@ -77,7 +103,7 @@ def test_choices():
     assert 50 // run.optimiser.decay_every == usual.iterations // usual.decay_every
     assert run.objective == replace(own.QUICK.style_objective, content_weight=3.0)
     assert run.generator.noise_channels == 0
-    diverse = own.style_training("waves", chosen, temperature=0.0)
+    diverse = own.style_training("waves", replace(chosen, descriptor=None), temperature="usual")
     assert diverse.generator.noise_channels == 1
     assert diverse.objective.temperature == own.QUICK.diverse_temperature
     assert diverse.objective.diversity_weight == 1
@@ -189,10 +215,84 @@ def test_the_same_command_gives_the_same_bytes(capsys, texture):
     arguments = ("exemplars/wool.png", *SMALL, "--size", 64, "--iterations", 2)
     assert call(capsys, "train", "texture", *arguments)[0] == 0
     assert Path("wool.png").read_bytes() == first["png"]
-    found = read_tensors(Path("wool.safetensors"))[0]
-    Path("old.safetensors").write_bytes(first["safetensors"])
-    wanted = read_tensors(Path("old.safetensors"))[0]
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert Path("wool.safetensors").read_bytes() == first["safetensors"]
+
+
+def files():
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["png", "md", "csv"])
+def test_nothing_beside_a_model_is_overwritten(capsys, kind):
+    picture("paint.png", 100, 80)
+    Path(f"model.{kind}").write_text("mine")
+    before = files()
+    base = ("train", "texture", "paint.png", *SMALL, "--size", 64, "--iterations", 1)
+    says = f"model.{kind}: is there, and the training would write beside its model; move it or"
+    refused_two(capsys, *base, "-o", "model.safetensors", says=says)
+    says = "paint.png: is an input, and would be overwritten; choose another --out"
+    refused_two(capsys, *base, says=says)
+    refused_two(capsys, *base, "-o", "out.jpg", says="--out out.jpg: is no .safetensors file")
+    assert files() == before
+
+
+def test_a_folder_of_another_training_is_left_alone(capsys, texture, monkeypatch):
+    Path("wool.safetensors").unlink()
+    command = ("train", "texture", "exemplars/wool.png", *SMALL, "--size", 64, "--iterations")
+    original = training.train
+
+    def stopped(run, out, device, on_step, _, on_heldout):
+        original(run, out, device, on_step, lambda: "SIGTERM", on_heldout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", stopped)
+        assert call(capsys, *command, 2)[0] == 75
+    before = files()
+    says = "wool.training: holds an unfinished training of another optimiser.iterations (2, here 3)"
+    refused_two(capsys, *command, 3, says=says)
+    Path("wool.training/mine.txt").write_text("mine")
+    refused_two(capsys, *command, 2, says="wool.training/mine.txt: no training made that; choose")
+    Path("wool.training/mine.txt").unlink()
+    assert files() == before
+    # The number of cores may be another now: what was begun goes on.
+    assert call(capsys, *command, 2, "--threads", 2)[0] == 0
+    assert training.load_generator(Path("wool.safetensors"))[1].threads == 1
+
+
+def test_a_mistake_leaves_no_folder(capsys):
+    data.write_image(Path("flat.png"), torch.full((3, 100, 100), 0.5))
+    base = (*SMALL, "--size", 64, "--iterations", 1, "-o", "m.safetensors")
+    refused_two(capsys, "train", "texture", "flat.png", *base, code=65, says="is flat")
+    refused_two(capsys, "train", "style", "none.png", *base, code=66, says="none.png: no such file")
+    picture("a.png", 100, 100)
+    if not torch.cuda.is_available():
+        says = "device 'cuda' is not usable here"
+        refused_two(capsys, "train", "texture", "a.png", *base, "--device", "cuda", says=says)
+
+
+def test_another_picture_of_the_same_name_is_another_training(capsys, texture):
+    picture("exemplars/wool.png", 100, 80, seed=9)
+    command = ("train", "texture", "exemplars/wool.png", *SMALL, "--size", 64, "--iterations", 2)
+    refused_two(capsys, *command, says="is there, from another picture of the name exemplars/wool")
+
+
+@pytest.mark.parametrize("where", ["before the model", "after the card"])
+def test_stopped_while_it_is_delivered(capsys, monkeypatch, where):
+    picture("exemplars/wool.png", 100, 80)
+    command = ("train", "texture", "exemplars/wool.png", *SMALL, "--size", 64, "--iterations", 1)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        name = "_facts" if where == "before the model" else "clear"
+        patch.setattr(f"texnet.delivery.{name}", stop)
+        assert call(capsys, *command)[0] == 130
+    assert Path("wool.safetensors").exists() == (where == "after the card")
+    with monkeypatch.context() as patch:  # it is not trained again
+        patch.setattr(training, "train", stop)
+        assert call(capsys, *command)[0] == 0
+    assert Path("wool.safetensors").exists() and Path("wool.md").exists()
 
 
 def test_an_interrupted_training_goes_on(capsys, texture, monkeypatch):
@@ -304,56 +404,6 @@ def test_samples_is_another_name_for_count(capsys, style):
     assert (code, out) == (0, "o/me_0.png\no/me_1.png\n")
 
 
-# Videos
-
-
-def clip(path, frames, rate=12):
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = (
-            frames[0].shape[2],
-            frames[0].shape[1],
-            "yuv420p",
-        )
-        stream.options = {"crf": "1"}
-        for frame in frames:
-            pixels = (frame * 255).round().byte().permute(1, 2, 0).numpy()
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def test_a_video_by_its_frames_with_fixed_noise(capsys, style):
-    from texnet import video
-
-    still = data.load_image("me.png")
-    clip("film.mp4", [still] * 4 + [still.flip(-1)] * 3)
-    code, out, err = call(capsys, "stylize", style, "film.mp4", "-o", "o", "--seed", 3)
-    assert (code, out) == (0, "o/film.mp4\n"), err
-    assert [path.name for path in Path("o").iterdir()] == ["film.mp4"]
-    made, given = (list(video.frames(Path(name))) for name in ("o/film.mp4", "film.mp4"))
-    assert len(made) == 7 and made[0].shape == still.shape
-    net, _ = training.load_generator(Path(style))
-    for image, content in zip(made, given, strict=True):
-        wanted = apply.stylized(net, content, 3, 0).clamp(0, 1)
-        # But for the encoding, whose colours have half the resolution.
-        assert pixel_distance(image[None], wanted[None]) < 0.05
-    # Of equal frames the pictures stay the same.
-    assert pixel_distance(made[1][None], made[2][None]) < 0.01
-    first = Path("o/film.mp4").read_bytes()
-    assert call(capsys, "stylize", style, "film.mp4", "-o", "o", "--seed", 3)[0] == 0
-    assert Path("o/film.mp4").read_bytes() == first
-
-
-def test_videos_that_are_none(capsys, style, monkeypatch):
-    Path("text.mp4").write_text("no video at all")
-    refused(capsys, "stylize", style, "text.mp4", "-o", "o", code=65, says="cannot be read as a vi")
-    refused(capsys, "stylize", style, "not.mp4", "-o", "o", code=66, says="not.mp4: no such file")
-    monkeypatch.setitem(sys.modules, "av", None)
-    says = "videos need the package av: pip install -e '.[video]'; or give a folder of frames"
-    refused(capsys, "stylize", style, "text.mp4", "-o", "o", says=says)
-
-
 # Optimisations
 
 
@@ -370,7 +420,14 @@ def test_optimize_texture(capsys):
     start = ("--start", "t_0.png", "--evaluations", 1, "-o", "u.png")
     assert call(capsys, "optimize", "texture", *base, *start)[0] == 0
     assert torch.equal(data.read_image(Path("u.png")), first)
-    refused_two(capsys, "optimize", "texture", *base, "-o", "a.jpg", says="are written as .png")
+    refused_two(
+        capsys, "optimize", "texture", *base, "-o", "a.jpg", says="--out a.jpg: is no .png file"
+    )
+    refused_two(capsys, "optimize", "texture", *base, "-o", "wool.png", says="is an input, and wo")
+    options = ("--start", "u.png", "-n", 2, "-o", "v.png")
+    refused_two(capsys, "optimize", "texture", *base, *options, says="from one start there is one")
+    options = ("--exemplar-size", 20, "-o", "v.png")
+    refused_two(capsys, "optimize", "texture", *base, *options, says="smaller than size 32")
     says = "--start content: a texture has none"
     refused_two(
         capsys, "optimize", "texture", *base, "--start", "content", "-o", "v.png", says=says

@@ -54,7 +54,7 @@ def test_parts_name_runs_and_sweep():
         ("textures__exemplars", ["berries", "a/berries.png"], "exemplars has two named 'berries'"),
         ("textures__released", {"berry": "a.t7"}, "released names 'berry', which is no exemplar"),
         ("textures__exemplars", ["my photo.png"], "exemplars has 'my photo', which names runs"),
-        ("textures__size", 48, "images.size is 48; texturenet_v1 .*use 32 or 64"),
+        ("textures__size", 48, "images.size is 48; texturenet_v1 .*use 64"),
         ("textures__size", 96, "images.size is 96; texturenet_v2 .*use 64 or 128"),
         ("textures__size", 256, "exemplar_size 128 is not larger than size 256"),
         ("textures__samples", 12, "'textures.samples' is 12; it should be a multiple of 8"),

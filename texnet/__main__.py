@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,11 +177,9 @@ def parser() -> Parser:
 def joined(arguments: Sequence[str]) -> list[str]:
     """``train texture`` as one word, for argparse; a folder of that name is ``./texture``."""
     given = list(arguments)
-    for number, (word, following) in enumerate(itertools.pairwise(given)):
-        if not word.startswith("-"):
-            if following in TWO.get(word, ()):
-                given[number : number + 2] = [f"{word} {following}"]
-            break
+    words = [number for number, word in enumerate(given) if not word.startswith("-")][:2]
+    if len(words) == 2 and given[words[1]] in TWO.get(given[words[0]], ()):
+        given[words[0]] += f" {given.pop(words[1])}"
     return given
 
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from texnet import config, strips
-from texnet.data import MIN_SIDE, fit, load_image, resize
+from texnet.data import MIN_SIDE, fit, images_under, load_image, resize
 from texnet.errors import UsageError
-from texnet.generators import Network, SkipNet, TextureNetV1
+from texnet.generators import Network, SkipNet, TextureNetV1, TextureNetV2
 from texnet.inputs import NoiseStream
 from texnet.memory import GIB, available_memory, peak_memory
 
@@ -37,10 +37,26 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
 
 
+def inputs(image: Path, out: Path) -> list[Path]:
+    """The images that a path stands for; of a folder without those that lie in the results'."""
+    if not image.is_dir():
+        return [image]
+    results = os.path.realpath(out)
+    within = results != os.path.realpath(image)
+    return [
+        file
+        for file in images_under([image])
+        if not (within and Path(os.path.realpath(file)).is_relative_to(results))
+    ]
+
+
 def outputs(
     files: Sequence[Path], folder: Path, count: int, kind: str = ".png"
 ) -> dict[Path, list[Path]]:
     """The files to write in ``folder`` for each image; each file is written once and is no input.
+
+    Beside an image nothing is overwritten: it may be somebody's. A folder of results is written to
+    again.
 
     Args:
         files: what is read.
@@ -49,7 +65,7 @@ def outputs(
         kind: suffix of the results.
 
     Raises:
-        UsageError: two images of one name; an input would be overwritten.
+        UsageError: two images of one name; an input, or what lies beside one, would be overwritten.
     """
     # Path.resolve raises on a link to itself, which is told of where it is read.
     inputs = {Path(os.path.realpath(file)): file for file in files}
@@ -64,6 +80,8 @@ def outputs(
             if out.exists() and out.resolve() in inputs:
                 whose = "its" if inputs[out.resolve()] == file else "another"
                 raise UsageError(f"{out}: would overwrite {whose} input; choose another --out")
+            if out.exists() and os.path.realpath(folder) == os.path.realpath(file.parent):
+                raise UsageError(f"{out}: is there, beside its input; choose another --out")
             made[out] = file
     return by_file
 
@@ -120,7 +138,7 @@ class Checks:
             UsageError: the network cannot be applied to it, or not in the memory that there is.
         """
         self._coarsest_scale(source, height, width)
-        self._memory(source, height, width)
+        self.memory(str(source), height, width)
         if min(height, width) >= self.seen:
             return []
         return [
@@ -137,9 +155,11 @@ class Checks:
                 f"its coarsest scale is one pixel; use --size {ratio + 1} or more"
             )
 
-    def _memory(self, source: Path, height: int, width: int) -> None:
+    def memory(self, source: str, height: int, width: int) -> None:
+        """UsageError where an image of that size does not fit into the memory that there is."""
         pixels = height * width
-        if pixels <= LARGE or self.device.type not in ("cpu", "cuda"):
+        fixed = isinstance(self.net, TextureNetV2)
+        if fixed or pixels <= LARGE or self.device.type not in ("cpu", "cuda"):
             return
         if self.needs is None:
             if strips.supports(self.net):
@@ -160,7 +180,8 @@ class Checks:
 @torch.no_grad()
 def bytes_per_pixel(net: Network, device: torch.device) -> float:
     """Memory that one pass over the whole image takes per pixel of it, in bytes."""
-    content = torch.zeros(1, 3, PROBE, PROBE, device=device)
+    texture = isinstance(net, TextureNetV1) and not net.content
+    content = None if texture else torch.zeros(1, 3, PROBE, PROBE, device=device)
     noise = [z.to(device) for z in NoiseStream(net, 0)(1, PROBE, PROBE, 0)]
     peak = peak_memory(lambda: net(content, noise), device) / PROBE**2
     return peak * FRAGMENTED if device.type == "cpu" else peak

@@ -57,7 +57,7 @@ def device_of(name: str, threads: int, **how: Any) -> torch.device:  # noqa: ANN
     try:
         torch.empty(1, device=device)
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0][:120]
         raise UsageError(f"device '{name}' is not usable here ({reason}); use cpu") from error
     return device
 

@@ -281,9 +281,10 @@ class Training:
                 f"use {near} or {2 * near}"
             )
         if isinstance(g, TextureNetV1) and size % 32:
+            fitting = sorted({max(64, size - size % 32), max(64, size + -size % 32)})
             raise ValueError(
                 f"images.size is {size}; texturenet_v1 trains at multiples of 32 (samples may "
-                f"have any size): use {max(32, size - size % 32)} or {size + -size % 32}"
+                f"have any size): use {' or '.join(map(str, fitting))}"
             )
         coarsest = {TextureNetV1: 32, SkipNet: 16}.get(type(g), 1)
         for key in ("size", "heldout_size"):

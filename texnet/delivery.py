@@ -7,28 +7,42 @@
 
 from __future__ import annotations
 
-import csv
-import shutil
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from texnet import cards, config
-from texnet.artifacts import read_tensors, sha256, write_bytes, write_tensors, write_text
+from texnet.artifacts import (
+    read_json,
+    read_tensors,
+    sha256,
+    write_bytes,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from texnet.data import square, style_image, write_image_grid
 from texnet.errors import DataError, TexnetError, UsageError
 from texnet.inputs import heldout_images, sample_group
 from texnet.releases import run_of
 from texnet.scoring import TextureMeter
-from texnet.training import load_generator
-from texnet.validation import difference
+from texnet.training import COLUMNS as HISTORY
+from texnet.training import SAMPLES, load_generator
+from texnet.validation import difference, parse
 
+BESIDE = (".png", ".md", ".csv")
+"""Suffixes of what lies beside a model."""
 COLUMNS = 4
 FACTS = ("texture", "sliced_wasserstein", "pairwise_features", "vendi")
 """Metrics of a texture that go with its generator."""
+HOW = ("device", "threads")
+"""Of a run, how it is computed, not what."""
+RUN, MODEL, HISTORY_FILE = "run.json", "model.safetensors", "history.csv"
 
 
 def workplace(out: Path) -> Path:
@@ -37,7 +51,7 @@ def workplace(out: Path) -> Path:
 
 
 def delivered(out: Path, run: config.Training) -> bool:
-    """Whether ``out`` is a generator of this very run.
+    """Whether ``out`` is a generator of this very run, on this very exemplar.
 
     Raises:
         UsageError: it is something else, which is not overwritten.
@@ -45,7 +59,9 @@ def delivered(out: Path, run: config.Training) -> bool:
     if not out.exists():
         return False
     try:
-        found = difference(config.to_json(run_of(out)), config.to_json(run), ("device", "threads"))
+        found = difference(config.to_json(run_of(out)), config.to_json(run), HOW)
+        if not found and read_tensors(out)[1].get("exemplar_sha256", "") != checksum(run):
+            found = f"picture of the name {run.images.reference[0]}"
     except (DataError, UsageError):
         found = "kind of file"
     if found:
@@ -55,15 +71,75 @@ def delivered(out: Path, run: config.Training) -> bool:
     return True
 
 
+def begun(out: Path, run: config.Training) -> config.Training:
+    """Begin a training, or go on with the one that its folder holds; the run, as it was begun.
+
+    Nothing of the user's is overwritten, neither beside ``out`` nor in the folder.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    folder, unfinished = workplace(out), workplace(out) / RUN
+    if unfinished.exists():
+        try:
+            kept = parse(config.Training, read_json(unfinished), str(unfinished))
+        except TexnetError:
+            kept = None
+        found = difference(config.to_json(kept), config.to_json(run), HOW) if kept else "file"
+        if found:
+            raise UsageError(
+                f"{folder}: holds an unfinished training of another {found}; delete it or choose "
+                "another --out"
+            )
+        run = replace(run, threads=kept.threads) if kept else run
+    others = [path for path in folder.glob("*") if not _ours(path)] if folder.is_dir() else []
+    if others:
+        raise UsageError(f"{others[0]}: no training made that; choose another --out")
+    inputs = {os.path.realpath(name) for name in run.images.files}
+    for path in map(out.with_suffix, BESIDE):
+        if os.path.realpath(path) in inputs:
+            raise UsageError(f"{path}: is an input, and would be overwritten; choose another --out")
+        if path.exists() and not unfinished.exists() and not _delivery(out):
+            raise UsageError(
+                f"{path}: is there, and the training would write beside its model; move it or "
+                "choose another --out"
+            )
+    write_json(unfinished, config.to_json(run))
+    return run
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file in a training's folder is the training's."""
+    known = path.name in (RUN, HISTORY_FILE, SAMPLES) or path.suffix in (".safetensors", ".part")
+    return known or path.name.startswith(("checkpoint-", ".texnet"))
+
+
+def _delivery(out: Path) -> bool:
+    """Whether what lies beside ``out`` came with a generator that was there: by its history."""
+    try:
+        with out.with_suffix(".csv").open(encoding="utf-8") as stream:
+            return stream.readline().strip() == ",".join(HISTORY)
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
-    """Within it a mistake leaves no folder behind, unless a checkpoint is in there."""
+    """Within it a mistake leaves no folder behind, unless there is something to go on with."""
     try:
         yield
     except TexnetError:
-        if not any(folder.glob("checkpoint-*")):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not any(folder.glob("checkpoint-*")) and not (folder / MODEL).exists():
+            clear(folder)
         raise
+
+
+def clear(folder: Path) -> None:
+    """Remove what a training made in its folder; and the folder, where nothing else is in it."""
+    for path in filter(_ours, list(folder.glob("*"))):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 class Picture:
@@ -96,33 +172,46 @@ class Picture:
         write_image_grid(self.path, torch.cat(rows), 3)
 
 
-def deliver(run: config.Training, out: Path, device: torch.device) -> list[Path]:
-    """Write ``out`` and what goes beside it from the finished training; the files, in order."""
+def deliver(run: config.Training, exemplar: str, out: Path, device: torch.device) -> list[Path]:
+    """Write what goes beside ``out``, and then ``out``, from the finished training in its folder.
+
+    Interrupted, the same command does it again.
+
+    Args:
+        run: the training.
+        exemplar: SHA-256 of the exemplar's file as it was when the training began; or nothing.
+        out: the model to write.
+        device: where a texture's samples are measured.
+
+    Returns:
+        The files, in the order of their importance.
+    """
     folder = workplace(out)
-    tensors, metadata = read_tensors(folder / "model.safetensors")
-    history = (folder / "history.csv").read_bytes()
-    seconds = float(list(csv.DictReader(history.decode().splitlines()))[-1]["seconds"])
-    metadata |= {"seconds": f"{seconds:.1f}", **_facts(run, folder, device)}
-    metadata["exemplar_sha256"] = _checksum(run.images.reference[0])
-    write_bytes(out.with_suffix(".csv"), history)
-    write_tensors(out, tensors, {key: value for key, value in metadata.items() if value})
-    write_text(out.with_suffix(".md"), cards.card(out))
-    shutil.rmtree(folder)
-    return [out, *(out.with_suffix(kind) for kind in (".png", ".md", ".csv"))]
+    tensors, metadata = read_tensors(folder / MODEL)
+    metadata |= _facts(run, folder, device)
+    if exemplar:
+        metadata["exemplar_sha256"] = exemplar
+    whole = folder / out.name
+    write_tensors(whole, tensors, metadata)
+    write_bytes(out.with_suffix(".csv"), (folder / HISTORY_FILE).read_bytes())
+    write_text(out.with_suffix(".md"), cards.card(whole))
+    whole.replace(out)
+    clear(folder)
+    return [out, *map(out.with_suffix, BESIDE)]
 
 
 def _facts(run: config.Training, folder: Path, device: torch.device) -> dict[str, str]:
     """Of a texture, what eight held-out samples measure."""
     if not isinstance(run.images, config.Texture):
         return {}
-    net, _ = load_generator(folder / "model.safetensors")
+    net, _ = load_generator(folder / MODEL)
     meter = TextureMeter(run, device)
     with torch.no_grad():
         rows = meter(run.name, run.seed, 0, sample_group(net.to(device), run.images.size, 0))
     return {row.metric: f"{row.value:.4g}" for row in rows if row.metric in FACTS}
 
 
-def _checksum(source: str) -> str:
+def checksum(run: config.Training) -> str:
     """SHA-256 of an exemplar that is a file; nothing for one that has a name."""
-    path = Path(source)
+    path = Path(run.images.reference[0])
     return sha256(path) if path.is_file() else ""

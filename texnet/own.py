@@ -57,6 +57,12 @@ class Preset:
     crop: int
     """Side of a training crop, in pixels."""
     contents: tuple[str, ...]
+    noise_channels: int
+    """Of a stylization with the diversity term."""
+    convention: Literal["paper", "authors_code"]
+    """Of the diversity term."""
+    diverse_iterations: int
+    """Of a stylization with the diversity term."""
     diverse_temperature: float
     """T of a stylization with the diversity term."""
     diverse_content: float
@@ -69,8 +75,8 @@ class Preset:
     """Side of a texture sample in training, in pixels."""
     texture_temperature: float
     """T of a texture network with the diversity term."""
-    evaluations: int
-    """Of the objective in an optimisation."""
+    evaluations: tuple[int, int]
+    """Of the objective in the optimisation of a texture, and of a stylization."""
     side: int
     """Longer side of an optimised image, in pixels."""
     acceleration: Acceleration = field(default_factory=Acceleration)
@@ -84,6 +90,9 @@ QUICK = Preset(
     style_size=320,
     crop=128,
     contents=PHOTOGRAPHS,
+    noise_channels=1,
+    convention="paper",
+    diverse_iterations=1500,
     diverse_temperature=5e5,
     diverse_content=20.0,
     texture_objective=replace(
@@ -93,7 +102,7 @@ QUICK = Preset(
     rates=(0.005, 0.002),
     sample=128,
     texture_temperature=50.0,
-    evaluations=200,
+    evaluations=(200, 200),
     side=384,
 )
 """After config/config.yaml, larger and longer."""
@@ -105,6 +114,9 @@ PAPER = Preset(
     style_size=300,
     crop=256,
     contents=("bsds500_train", "bsds500_test"),
+    noise_channels=3,
+    convention="authors_code",
+    diverse_iterations=20_000,
     diverse_temperature=1e4,
     diverse_content=1.0,
     texture_objective=V1_OBJECTIVE,
@@ -112,12 +124,14 @@ PAPER = Preset(
     rates=(0.005, 0.002),
     sample=256,
     texture_temperature=10.0,
-    evaluations=500,
+    evaluations=(2000, 500),
     side=512,
     acceleration=Acceleration(precision="bf16", graph=True, loaders=4),
 )
 """As config/paper.yaml, where the sources of the numbers are."""
 PRESETS = {"quick": QUICK, "paper": PAPER}
+Temperature = float | Literal["usual"] | None
+"""T of the diversity term: a number, the preset's, or no such term."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +226,7 @@ def one_line() -> Iterator[None]:
 
 
 def texture_training(
-    exemplar: str, choices: Choices, network: str = "v1", temperature: float | None = None
+    exemplar: str, choices: Choices, network: str = "v1", temperature: Temperature = None
 ) -> Training:
     """A texture network to train on one image.
 
@@ -220,7 +234,7 @@ def texture_training(
         exemplar: a name or a file.
         choices: what else was chosen.
         network: ``v1``, the pyramid, of any size and tileable; ``v2``, of one size.
-        temperature: T of the diversity term; None leaves the term out, 0 takes the preset's.
+        temperature: T of the diversity term; None leaves the term out.
     """
     preset = choices.of
     v1, v2 = preset.rates
@@ -231,7 +245,9 @@ def texture_training(
         seed=choices.seed,
         descriptor=preset.descriptor,
         generator=pyramid if network == "v1" else TextureNetV2(name="texturenet_v2"),
-        objective=_diverse(preset.texture_objective, temperature, preset.texture_temperature),
+        objective=_diverse(
+            preset.texture_objective, temperature, preset.texture_temperature, choices
+        ),
         optimiser=optimiser,
         images=texture_images(exemplar, choices),
         device=choices.device,
@@ -247,7 +263,7 @@ def style_training(
     contents: Sequence[str] = (),
     previews: Sequence[str] = (),
     content_weight: float | None = None,
-    temperature: float | None = None,
+    temperature: Temperature = None,
 ) -> Training:
     """A StyleNet to train after one image.
 
@@ -257,10 +273,13 @@ def style_training(
         contents: images, folders or sets to train on; the preset's where none are named.
         previews: images that are never trained on, to look at.
         content_weight: alpha; the preset's where None.
-        temperature: T of the diversity term, with noise; None for neither, 0 takes the preset's.
+        temperature: T of the diversity term, with noise; None for neither.
     """
     preset = choices.of
-    optimiser = choices.optimiser(preset.style_optimiser)
+    usual = preset.style_optimiser
+    if temperature is not None:
+        usual = replace(usual, iterations=preset.diverse_iterations)
+    optimiser = choices.optimiser(usual)
     shown = (
         tuple(previews)
         or tuple(name for name in (*reversed(PHOTOGRAPHS), *PHOTOS) if name not in contents)[:1]
@@ -272,13 +291,13 @@ def style_training(
     if content_weight is not None:
         objective = replace(objective, content_weight=content_weight)
     size = choices.size or preset.crop
-    noise = 0 if temperature is None else preset.stylenet.noise_channels or 1
+    noise = 0 if temperature is None else preset.noise_channels
     return Training(
         name=label(style),
         seed=choices.seed,
         descriptor=preset.descriptor,
         generator=replace(preset.stylenet, noise_channels=noise),
-        objective=_diverse(objective, temperature, preset.diverse_temperature),
+        objective=_diverse(objective, temperature, preset.diverse_temperature, choices),
         optimiser=optimiser,
         images=Images(
             style=style,
@@ -296,10 +315,31 @@ def style_training(
     )
 
 
-def _diverse(objective: Objective, temperature: float | None, usual: float) -> Objective:
+def _diverse(
+    objective: Objective, temperature: Temperature, usual: float, choices: Choices
+) -> Objective:
+    """The objective with the diversity term.
+
+    Raises:
+        UsageError: the preset's T is wanted with another descriptor, whose gradients have another
+            length.
+    """
     if temperature is None:
         return objective
-    return replace(objective, diversity_weight=1.0, temperature=temperature or usual)
+    if temperature == "usual":
+        other = choices.descriptor
+        if other not in (None, PRESETS[choices.preset].descriptor.name):
+            raise UsageError(
+                f"--diversity: the preset's T, {usual:g}, is not for {other}; name one, from low "
+                "to high until samples differ, below that at which spots of brightness appear"
+            )
+        temperature = usual
+    return replace(
+        objective,
+        diversity_weight=1.0,
+        temperature=temperature,
+        convention=PRESETS[choices.preset].convention,
+    )
 
 
 def optimisation(
@@ -344,7 +384,7 @@ def optimisation(
         objective=objective,
         images=images,
         start="noise",
-        evaluations=evaluations or preset.evaluations,
+        evaluations=evaluations or preset.evaluations[content is not None],
         device=choices.device,
         threads=choices.threads,
     )

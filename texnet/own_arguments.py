@@ -90,13 +90,18 @@ def trainings(verbs: Verbs) -> None:
     preset(p)
 
 
+def temperature(text: str) -> float | str:
+    """A type of argument: T, or what an option without it stands for."""
+    return text if text == "usual" else share(1e-6, 1e9)(text)
+
+
 def diversity(p: Parser, what: str) -> None:
     """The diversity term of eq. 10."""
     p.add_argument(
         "--diversity",
-        type=share(0, 1e9),
+        type=temperature,
         nargs="?",
-        const=0.0,
+        const="usual",
         metavar="T",
         help=f"{what}: the diversity term of eq. 10, with this T (default: the preset's)",
     )

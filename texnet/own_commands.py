@@ -6,6 +6,7 @@ Each imports what it needs, so that ``--help`` starts without PyTorch.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,40 +77,45 @@ def train_style(args: argparse.Namespace) -> None:
 
 def _train(run: config.Training, args: argparse.Namespace) -> None:
     """Train in a folder beside the model, with a picture of how far it is, then deliver."""
-    from texnet import config, delivery, training
-    from texnet.artifacts import check_writable, write_json
+    from texnet import delivery, training
+    from texnet.artifacts import check_writable
     from texnet.checkpoints import alone
     from texnet.process import stop_requests
     from texnet.progress import Progress
 
-    out = args.out or Path(f"{run.name}.safetensors")
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: a model's name ends in .safetensors")
-    if delivery.delivered(out, run):
-        print(f"{out}: is trained already; delete it to train again")
-        return
+    out = args.out or Path(f"{Path(run.images.reference[0]).stem}.safetensors")
+    suffixed(out, ".safetensors")
     check_writable(out)
     folder = delivery.workplace(out)
-    write_json(folder / "run.json", config.to_json(run))
-    device = device_of(run.device, run.threads, precision=run.acceleration.precision)
-    picture = delivery.Picture(run, out)
-    with (
-        delivery.emptied(folder),
-        alone(folder),
-        stop_requests() as stopped,
-        Progress(run.name, run.optimiser.iterations) as show,
-    ):
-        print(f"preview, as it gets better: {picture.path}", file=sys.stderr)
-        training.train(
-            run,
-            folder / "model.safetensors",
-            device,
-            lambda step: show(step.iteration, step.loss),
-            stopped,
-            picture,
-        )
-    for path in delivery.deliver(run, out, device):
-        print(path)
+    with alone(folder), delivery.emptied(folder):
+        if delivery.delivered(out, run):
+            print(f"{out}: is trained already; delete it to train again")
+            return
+        run = delivery.begun(out, run)
+        exemplar, picture = delivery.checksum(run), delivery.Picture(run, out)
+        device = device_of(run.device, run.threads, precision=run.acceleration.precision)
+        if not (folder / delivery.MODEL).exists():  # else it was stopped while it was delivered
+            with (
+                stop_requests() as stopped,
+                Progress(run.name, run.optimiser.iterations) as show,
+            ):
+                print(f"preview, as it gets better: {picture.path}", file=sys.stderr)
+                training.train(
+                    run,
+                    folder / delivery.MODEL,
+                    device,
+                    lambda step: show(step.iteration, step.loss),
+                    stopped,
+                    picture,
+                )
+        files = delivery.deliver(run, exemplar, out, device)
+    print(*files, sep="\n")
+
+
+def suffixed(out: Path, suffix: str) -> None:
+    """UsageError for a file to write of another kind: it may be somebody's picture."""
+    if out.suffix.lower() != suffix:
+        raise UsageError(f"--out {out}: is no {suffix} file; name one")
 
 
 def optimize_texture(args: argparse.Namespace) -> None:
@@ -117,7 +123,9 @@ def optimize_texture(args: argparse.Namespace) -> None:
 
     chosen = choices(args)
     there([args.exemplar])
-    _optimise(own.optimisation(args.exemplar, chosen, args.evaluations), args)
+    with own.one_line():
+        run = own.optimisation(args.exemplar, chosen, args.evaluations)
+    _optimise(run, args)
 
 
 def optimize_style(args: argparse.Namespace) -> None:
@@ -125,7 +133,10 @@ def optimize_style(args: argparse.Namespace) -> None:
 
     chosen = choices(args)
     there([args.style, args.content])
-    run = own.optimisation(args.style, chosen, args.evaluations, args.content, args.content_weight)
+    with own.one_line():
+        run = own.optimisation(
+            args.style, chosen, args.evaluations, args.content, args.content_weight
+        )
     _optimise(run, args)
 
 
@@ -136,8 +147,12 @@ def _optimise(run: config.Optimisation, args: argparse.Namespace) -> None:
     from texnet.training import objective_of
 
     out = args.out
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: pictures are written as .png")
+    suffixed(out, ".png")
+    if args.count > 1 and args.start != "noise":
+        raise UsageError(f"--count {args.count}: from one start there is one image; use 1")
+    given = {os.path.realpath(name) for name in (*run.images.files, args.start)}
+    if os.path.realpath(out) in given:
+        raise UsageError(f"--out {out}: is an input, and would be overwritten; name another")
     check_writable(out)
     device = device_of(run.device, run.threads)
     objective = objective_of(run, device)
@@ -175,7 +190,7 @@ def stylize(args: argparse.Namespace) -> None:
 
     _folder(args.out)
     clip = args.image.suffix.lower() in video.KINDS
-    files = data.images_under([args.image]) if args.image.is_dir() else [args.image]
+    files = apply.inputs(args.image, args.out)
     made = apply.outputs(files, args.out, args.count, ".mp4" if clip else ".png")
     check_writable(made[files[0]][0])
     device = device_of(args.device or "auto", args.threads)
@@ -207,14 +222,16 @@ def stylize(args: argparse.Namespace) -> None:
 
 def _folder(out: Path) -> None:
     """UsageError for a folder of results that is named like a picture."""
-    if out.suffix.lower() in PICTURES:
+    from texnet.video import KINDS
+
+    if out.suffix.lower() in (*PICTURES, *KINDS):
         raise UsageError(f"--out {out}: looks like a file; name a folder for the results")
 
 
 def sample(args: argparse.Namespace) -> None:
     import torch
 
-    from texnet import config, data, inputs, training
+    from texnet import apply, config, data, inputs, training
     from texnet.generators import TextureNetV2
     from texnet.textures import label_of
 
@@ -231,6 +248,7 @@ def sample(args: argparse.Namespace) -> None:
             f"--size {width}x{height}: with instance norm a TextureNetV1 needs a side of more than "
             "32 pixels, or its coarsest scale is one pixel"
         )
+    apply.Checks(net, run).memory(f"--size {width}x{height}", height, width)
     noise = inputs.NoiseStream(net, args.seed)
     for number in range(args.count):
         z = [part.to(device) for part in noise(1, height, width, number)]
@@ -285,5 +303,6 @@ def export(args: argparse.Namespace) -> None:
 def import_torch7(args: argparse.Namespace) -> None:
     from texnet import torch7
 
+    suffixed(args.out, ".safetensors")
     for line in torch7.convert(args.source, args.out, args.exemplar, args.normalisation):
         print(line)
