@@ -193,7 +193,18 @@ def test_rights(tmp_path, exemplar, says):
     file = tmp_path / "m.safetensors"
     saved(file, {"width": 2, "blocks": 1}, STYLIZATION | {"style": exemplar, "contents": ["ihc"]})
     licence = cards.card(file).partition("\n## Licence\n")[2].partition("\n## ")[0]
-    assert "Weights: MIT, as texnet, which made them." in licence and says in licence
+    assert says in licence
+    mit = "Weights: MIT, as texnet, which made them." in licence
+    theirs = "The weights belong to whoever trained them; texnet's code is MIT." in licence
+    assert (mit, theirs) == ((True, False) if exemplar == "swirls" else (False, True))
+
+
+@pytest.mark.parametrize("key", ["contents", "heldout"])
+@pytest.mark.parametrize("name", ["mine.jpg", "./coffee", "bsds500_train"])
+def test_weights_of_images_that_are_not_the_projects_are_their_trainers(tmp_path, key, name):
+    file = tmp_path / "m.safetensors"
+    saved(file, {"width": 2, "blocks": 1}, STYLIZATION | {key: [name]})
+    assert "The weights belong to whoever trained them" in cards.card(file)
 
 
 def test_an_imported_generator(tmp_path):

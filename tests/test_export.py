@@ -12,8 +12,8 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 
-from texnet import config, data, export, generators, graphs, training
-from texnet.artifacts import read_tensors, sha256, write_tensors
+from texnet import config, data, export, generators, graphs, sharing, training
+from texnet.artifacts import read_tensors, sha256, write_json, write_tensors
 from texnet.errors import DataError, UsageError
 from texnet.inputs import NoiseStream
 from texnet.plain import plain
@@ -147,7 +147,7 @@ def test_the_plain_form_has_weights_of_its_own():
 @torch.no_grad()
 def test_onnx_runtime_makes_the_same_images(name):
     net, run = generator(name)
-    model = graphs.graph(net, run, {})
+    model = graphs.graph(net, run.name, {})
     content = model.SerializeToString()
     assert [(o.domain, o.version) for o in model.opset_import] == [("", graphs.OPSET)]
     assert {node.domain for node in model.graph.node} == {""} and not model.functions
@@ -195,8 +195,8 @@ def test_the_file_says_what_it_is(tmp_path, capfd, name):
     assert not any(each.external_data for each in model.graph.initializer)
     first = out.read_bytes()
     assert str(tmp_path).encode() not in first
-    known = {key: about[key] for key in ("model_sha256", "licence")}
-    assert graphs.graph(net, run, known).SerializeToString() == first
+    known = {key: about[key] for key in ("run", "model_sha256", "licence")}
+    assert graphs.graph(net, run.name, known).SerializeToString() == first
     assert capfd.readouterr() == ("", "")
 
 
@@ -215,7 +215,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch, change, says)
 
     monkeypatch.setattr(graphs, "graph", wrong)
     net, run = training.load_generator(file)
-    checks = export.compared(wrong(net, run, {}).SerializeToString(), net)
+    checks = export.compared(wrong(net, run.name, {}).SerializeToString(), net)
     assert [c.difference for c in checks] == pytest.approx([change] * 3, abs=1e-4, nan_ok=True)
     assert [c.limit for c in checks] == [1e-4] * 3
     with pytest.raises(DataError, match=f"64x64 pixels {says}.*m.onnx is not written"):
@@ -227,7 +227,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch, change, says)
 def test_rounding_of_the_network_itself_is_no_mistake(monkeypatch):
     """Where float64 gives other images than the network, as an ill-conditioned one's, by 1e-5."""
     net, run = generator("instance_bilinear_2")
-    model = graphs.graph(net, run, {})
+    model = graphs.graph(net, run.name, {})
     monkeypatch.setattr(export, "LIMIT", 1e-7)
     checks = export.compared(model.SerializeToString(), net)
     assert all(1e-7 < c.difference <= c.limit < 1e-4 for c in checks)
@@ -244,6 +244,11 @@ def test_what_cannot_be_exported(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="is the model itself"):
         export.onnx(file, tmp_path / "." / "m.safetensors")
     assert file.read_bytes() == before
+    for name in ("photo.jpg", "onnx", "m.onnx.png"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(UsageError, match=f"{name}: is no name of an ONNX file; .* in .onnx"):
+            export.onnx(file, tmp_path / name)
+        assert (tmp_path / name).read_text() == "mine"
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxruntime", None)
         with pytest.raises(UsageError, match=r"onnxruntime.*pip install -e '\.\[onnx\]'"):
@@ -252,6 +257,90 @@ def test_what_cannot_be_exported(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is damaged"):
         export.onnx(file, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("new", "says"),
+    [
+        (torch.nn.GroupNorm(2, 4), r"GroupNorm \(in the network: body\.1\)"),
+        (torch.nn.Conv2d(4, 4, 1, bias=False), r"without body\.1\.bias"),
+        (torch.nn.Sequential(torch.nn.Softsign()), r"Softsign \(in the network: body\.1\.0\)"),
+    ],
+)
+def test_a_layer_without_an_onnx_form_is_named(new, says):
+    net, run = generator("instance_transposed_0")
+    net.body[1] = new
+    with pytest.raises(UsageError, match=rf"{says}.*no ONNX form.*graphs\.py: Writer\.applied$"):
+        graphs.graph(net, run.name, {})
+
+
+def test_an_operation_without_an_onnx_form_is_named():
+    class Scaled(torch.nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    net, run = generator("instance_transposed_0")
+    net.body[1] = Scaled()
+    with pytest.raises(UsageError, match=r"^mul .*no ONNX form.*graphs\.py: Writer\.computed$"):
+        graphs.graph(net, run.name, {})
+    with pytest.raises(UsageError, match=r"^Scaled has no form.*plain\.py: plain$"):
+        plain(Scaled())
+
+
+# What is said of a run
+
+
+def renamed(file, weights, **images):
+    """The same generator, said to be trained on other images."""
+    tensors, metadata = read_tensors(file)
+    run = json.loads(metadata["run"])
+    run["images"] |= images
+    run["descriptor"]["weights"] = weights
+    write_tensors(file, tensors, metadata | {"run": json.dumps(run)})
+    return tensors
+
+
+FOLDER = "/home/x/secret_client"
+SECRET = {
+    "style": f"{FOLDER}/painting.jpg",
+    "contents": [f"{FOLDER}/faces", "rocket", f"{FOLDER}/more/faces/"],
+    "heldout": [f"{FOLDER}/rocket", "C:\\secret_client\\a.png", f"{FOLDER}/a.png"],
+}
+
+
+@pytest.mark.parametrize("name", ["skip_batch", "texturenet_v1_batch_texture"])
+def test_exports_name_no_folders(tmp_path, name):
+    file, folder = saved(name, tmp_path / "m.safetensors"), tmp_path / "hub"
+    texture = name.endswith("texture")
+    images = {"exemplar": f"{FOLDER}/wool.png"} if texture else SECRET
+    tensors = renamed(file, f"{FOLDER}/vgg.pth", **images)
+    assert b"secret_client" in file.read_bytes()
+    export.hub(file, folder)
+    export.onnx(file, tmp_path / "m.onnx")
+    made = contents(folder) | {"m.onnx": (tmp_path / "m.onnx").read_bytes()}
+    assert len(made) == 7 and not [each for each in made if b"secret_client" in made[each]]
+    _, run = training.load_generator(folder / "model.safetensors")
+    assert run.descriptor.weights == "vgg.pth"
+    if texture:
+        assert run.images.files == ("wool.png",)
+    else:
+        assert run.images.style == "painting.jpg"
+        assert run.images.contents == ("faces", "rocket", "faces (2)")
+        assert run.images.heldout == ("./rocket", "a.png", "a (2).png")
+    found, metadata = read_tensors(folder / "model.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+    assert metadata["final_objective"] == "1.5"
+    assert json.loads(made["config.json"])["run"] == config.to_json(run)
+    for each in ("model.onnx", "m.onnx"):
+        props = {p.key: p.value for p in onnx.load_from_string(made[each]).metadata_props}
+        assert json.loads(props["run"]) == config.to_json(run)
+        assert "belong to whoever trained them" in props["licence"]
+    front, card = made["README.md"].decode().split("---\n")[1:]
+    assert yaml.safe_load(front)["license"] == "other" and "belong to whoever" in card
+    assert sharing.shareable(run) == run
+    export.hub(folder / "model.safetensors", tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(folder)
 
 
 # A folder for the Hub
@@ -293,7 +382,7 @@ def test_a_folder_for_the_hub(tmp_path, name):
 
 @torch.no_grad()
 def test_what_the_card_shows(tmp_path, monkeypatch):
-    """Samples, or a photograph and stylizations; what lies beside the model; what is given."""
+    """Samples, or a photograph and stylizations; what the workflow drew; what is given."""
     monkeypatch.setitem(sys.modules, "onnx", None)  # it shows the same without
 
     def picture(name):
@@ -311,14 +400,27 @@ def test_what_the_card_shows(tmp_path, monkeypatch):
     for name, count in (("skip_batch", 2), ("instance_bilinear_2", 4)):
         assert picture(name).shape == (3, height + 4, count * 258 + 2)
     file = tmp_path / "skip_batch.safetensors"
-    # skip_batch.png, as of a training of one's own, shows the exemplar: it is not published.
-    colours = {"skip_batch": None, "samples": (255, 0, 0), "given": (0, 0, 255)}
-    for stem, colour in colours.items():
-        path = tmp_path / f"{stem}.png"
-        Image.new("RGB", (20, 16), colour or (0, 255, 0)).save(path)
-        export.hub(file, tmp_path / "skip_batch", path if stem == "given" else None)
+    # skip_batch.png, as of a training of one's own, shows the exemplar; samples.png may be anything
+    # but in the folder of the run. Neither is published.
+    for stem in ("skip_batch", "samples", "given"):
+        Image.new("RGB", (20, 16), (255, 0, 0)).save(tmp_path / f"{stem}.png")
+
+    def published(given=None):
+        export.hub(file, tmp_path / "skip_batch", given)
         shown = Image.open(tmp_path / "skip_batch/samples.png")
-        assert (shown.getcolors() == [(320, colour)]) == (colour is not None)
+        return shown.getcolors() == [(320, (255, 0, 0))]
+
+    assert not published() and published(tmp_path / "given.png")
+    run = config.to_json(generator("skip_batch")[1])
+    for described, workflow in ((run, True), (run | {"device": "cuda"}, True),
+                                (run | {"seed": 4}, False), ({"name": 3}, False)):  # fmt: skip
+        write_json(tmp_path / "run.json", described)
+        assert published() == workflow
+    (tmp_path / "run.json").write_text("no JSON")
+    assert not published()
+    write_json(tmp_path / "run.json", run)
+    (tmp_path / "samples.png").unlink()
+    assert not published()
 
 
 def test_without_the_packages_the_folder_says_so(tmp_path, monkeypatch, caplog):
@@ -341,8 +443,69 @@ def test_weights_of_others_are_not_ours_to_license(tmp_path, monkeypatch):
     tensors, metadata = read_tensors(file)
     write_tensors(file, tensors, metadata | {"imported_from": "authors.t7"})
     export.hub(file, tmp_path / "hub")
-    front = yaml.safe_load((tmp_path / "hub/README.md").read_text().split("---\n")[1])
-    assert front["license"] == "other"
+    front, card = (tmp_path / "hub/README.md").read_text().split("---\n")[1:]
+    assert yaml.safe_load(front)["license"] == "other"
+    assert "all that the training" not in card and "what the training was given" not in card
+
+
+def test_of_an_imported_generator_no_training_is_told(tmp_path):
+    file = saved("texturenet_v1_batch_texture", tmp_path / "m.safetensors")
+    tensors, metadata = read_tensors(file)
+    write_tensors(file, tensors, metadata | {"imported_from": "authors.t7"})
+    run = json.loads(metadata["run"])
+    wanted = {"name": run["name"], "generator": run["generator"], "images": {"exemplar": "berries"}}
+    export.hub(file, tmp_path / "hub")
+    export.onnx(file, tmp_path / "m.onnx")
+    described = json.loads((tmp_path / "hub/config.json").read_text())
+    said = "imported; how it was trained is not known"
+    assert (described["run"], described["training"]) == (wanted, said)
+    for path in ("hub/model.onnx", "m.onnx"):
+        props = {p.key: p.value for p in onnx.load(tmp_path / path).metadata_props}
+        assert (json.loads(props["run"]), props["training"]) == (wanted, said)
+    card = (tmp_path / "hub/README.md").read_text()
+    assert f"| `config.json` | the network; {said} |" in card
+    _, loaded = training.load_generator(tmp_path / "hub/model.safetensors")
+    assert config.to_json(loaded) == run
+    assert read_tensors(tmp_path / "hub/model.safetensors")[1]["training"] == said
+
+
+def test_what_the_owner_changed_is_kept(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    file, other = (saved(kind, tmp_path / f"{kind}.safetensors") for kind in
+                   ("skip_batch", "skip_none"))  # fmt: skip
+    folder = tmp_path / "hub"
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".gitattributes").write_text("*.bin filter=lfs\n")
+
+    def exported(model):
+        """Names of what was written, and of what a warning says is kept."""
+        caplog.clear()
+        written = {path.name for path in export.hub(model, folder)}
+        said = [r.getMessage() for r in caplog.records if "is kept" in r.getMessage()]
+        return written, {line.partition(": ")[0].rpartition("/")[2] for line in said}
+
+    weights = {"config.json", "model.safetensors", "samples.png"}
+    assert exported(file) == (weights | {"README.md"}, {".gitattributes"})
+    assert (folder / ".gitattributes").read_text() == "*.bin filter=lfs\n"
+    first = (folder / "README.md").read_text()
+    # As it was written it is written anew, for another model too.
+    assert exported(other) == (weights | {"README.md"}, {".gitattributes"})
+    assert (folder / "README.md").read_text() != first
+    (folder / "README.md").write_text("completed")
+    for model in (file, other):
+        assert exported(model) == (weights, {"README.md", ".gitattributes"})
+        assert (folder / "README.md").read_text() == "completed"
+        _, run = training.load_generator(folder / "model.safetensors")
+        assert run == training.load_generator(model)[1]
+    (folder / "README.md").unlink()
+    (folder / ".gitattributes").unlink()
+    assert exported(file) == (weights | {"README.md", ".gitattributes"}, set())
+    assert (folder / "README.md").read_text() == first
+    # A configuration that says nothing of what was written: of an older texnet, or spoiled.
+    for spoiled in ({}, {"written": 3}):
+        (folder / "config.json").write_text(json.dumps(export.MARK | spoiled))
+        (folder / "README.md").write_text("mine")
+        assert exported(file) == (weights | {".gitattributes"}, {"README.md"})
 
 
 def test_the_folder_of_somebody_else_stays(tmp_path):

@@ -365,20 +365,24 @@ def limits(run: Training, imported: bool) -> Iterable[str]:
         yield "Trained without the diversity term, it may make one picture whatever its noise."
 
 
+def ours(run: Training, header: Header) -> bool:
+    """Whether the weights are texnet's to license: of its own exemplar, and of no user's images."""
+    own = run.images.reference[0] in DRAWN and {*run.images.files} <= {*DRAWN, *PHOTOS}
+    return own and not header.imported
+
+
 def licence(run: Training, header: Header) -> str:
     """Whose the weights are, and whose the exemplar."""
-    return f"{weights_licence(header)} {exemplar_licence(run.images.reference[0])}"
-
-
-def weights_licence(header: Header) -> str:
-    """Whose the weights are."""
+    exemplar = exemplar_licence(run.images.reference[0])
+    if ours(run, header):
+        return f"Weights: MIT, as texnet, which made them. {exemplar}"
     if not header.imported:
-        return "Weights: MIT, as texnet, which made them."
+        return f"The weights belong to whoever trained them; texnet's code is MIT. {exemplar}"
     digest = header.metadata.get(IMPORTED_DIGEST)
     entries = (entry for several in registered().values() for entry in several)
     found = next((entry for entry in entries if entry.sha256 == digest), None)
     said = f": {clean(found.licence)} ({clean(found.source)})" if found else ""
-    return f"Weights: of those who trained {clean(header.metadata[IMPORTED])}{said}."
+    return f"Weights: of those who trained {clean(header.metadata[IMPORTED])}{said}. {exemplar}"
 
 
 def exemplar_licence(exemplar: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,23 @@ import torch
 import yaml
 from torch import Tensor
 
-from texnet import cards, config, data
+from texnet import cards, config, data, releases
 from texnet.artifacts import (
     GENERATOR,
     check_writable,
     read_json,
+    read_tensors,
     sha256,
     write_bytes,
     write_json,
+    write_tensors,
     write_text,
 )
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.generators import Network
 from texnet.inputs import NoiseStream
 from texnet.plain import plain
+from texnet.sharing import UNKNOWN, shareable, told
 from texnet.texturenets import TextureNetV2
 from texnet.training import SAMPLES, load_generator
 
@@ -43,10 +47,15 @@ a pyramid amplifies it, through maps of little contrast."""
 SIZES = ((1, 64, 64), (2, 75, 101), (1, 192, 256))
 """Number, height and width of the images at which both are compared."""
 WEIGHTS, ONNX, CONFIG = "model.safetensors", "model.onnx", "config.json"
-FILES = (CONFIG, ".gitattributes", "README.md", WEIGHTS, ONNX, SAMPLES)
-"""Of a folder for the Hub, in the order of writing: the first marks it as one."""
+README, ATTRIBUTES = "README.md", ".gitattributes"
+FILES = (CONFIG, ATTRIBUTES, README, WEIGHTS, ONNX, SAMPLES)
+"""Of a folder for the Hub; the first marks it as one."""
+COMPLETED = (README, ATTRIBUTES)
+"""Those that their owner may have changed since; then they are kept."""
 MARK = {"library_name": "texnet", "format": GENERATOR}
 """What the configuration of such a folder begins with."""
+WRITTEN = "written"
+"""Its key for SHA-256 of what was made for :data:`COMPLETED`."""
 LARGE_FILES = "".join(
     f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in ("safetensors", "onnx")
 )
@@ -81,18 +90,19 @@ def onnx(model: Path, out: Path) -> list[Check]:
     takes, as ``noise`` or ``noise_0`` to ``noise_5``; the output is ``image`` (B, 3, H, W). All are
     float32, images RGB in [0, 1], the output unclamped. B, H and W are as free as the network
     leaves them: the noise of a TextureNetV1 has sides of 1, 2, ... 32 times the same two numbers.
-    The run, the checksum of the model and the licence are in the file's metadata. The same model
-    gives the same bytes.
+    In the file's metadata are what :func:`texnet.sharing.told` says of the run, the checksum of the
+    model, and the licence. The same model gives the same bytes.
 
     Args:
         model: a generator, as ``texnet train`` writes it.
-        out: the file to write.
+        out: the file to write, which ends in ``.onnx``; what is there is replaced.
 
     Returns:
         What was found at each of three sizes.
 
     Raises:
-        UsageError: a package is missing, or ``out`` is ``model``.
+        UsageError: a package is missing; ``out`` is ``model``, or is not named as an ONNX file; the
+            network has a layer that has no ONNX form here.
         MissingError, DataError: no such generator; or the images differ by more than 1e-4 and than
             rounding explains, and then nothing is written.
         WriteError: ``out`` cannot be written.
@@ -103,11 +113,11 @@ def onnx(model: Path, out: Path) -> list[Check]:
 
     if out.exists() and out.resolve() == model.resolve():
         raise UsageError(f"{out}: is the model itself; choose another file for its ONNX form")
+    if out.suffix.lower() != ".onnx":
+        raise UsageError(f"{out}: is no name of an ONNX file; name one that ends in .onnx")
     check_writable(out)
     net, run = load_generator(model)
-    licence = cards.licence(run, cards.read_header(model))
-    about = {"model_sha256": sha256(model), "licence": licence}
-    content = graphs.graph(net, run, about).SerializeToString()
+    content = graphs.graph(net, run.name, about(model, run)).SerializeToString()
     checks = compared(content, net)
     for check in checks:
         if not check.difference <= check.limit:  # also where it is no number
@@ -118,6 +128,14 @@ def onnx(model: Path, out: Path) -> list[Check]:
             )
     write_bytes(out, content)
     return checks
+
+
+def about(model: Path, run: config.Training) -> dict[str, str]:
+    """What the ONNX file of a model says of it."""
+    header, run = cards.read_header(model), shareable(run)
+    said = told(run, header.imported) | {"model_sha256": sha256(model)}
+    said["licence"] = cards.licence(run, header)
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in said.items()}
 
 
 def compared(content: bytes, net: Network) -> list[Check]:
@@ -174,16 +192,19 @@ def missing() -> str | None:
 def hub(model: Path, folder: Path, picture: Path | None = None) -> list[Path]:
     """Lay out a trained generator as a model repository of the Hugging Face Hub.
 
-    ``README.md`` is its card below the metadata that the Hub reads, ``config.json`` its run;
-    ``model.onnx`` is there where the extra ``onnx`` is installed, else a warning is logged and the
-    card says so. The same model and picture give the same bytes. Nothing is sent anywhere.
+    ``README.md`` is its card below the metadata that the Hub reads; ``config.json`` has what
+    :func:`texnet.sharing.told` says of its run; ``model.safetensors`` has the same tensors, and a
+    run that names no folders. ``model.onnx`` is there where the extra ``onnx`` is installed, else a
+    warning is logged and the card says so. A ``README.md`` or ``.gitattributes`` that somebody else
+    wrote, or changed, is kept, with a warning. The same model and picture give the same bytes.
+    Nothing is sent anywhere.
 
     Args:
         model: a generator, as ``texnet train`` writes it.
         folder: where to; made, empty, or made by this function before.
-        picture: what the card shows; by default ``samples.png`` where that lies beside the model,
-            else samples of the texture, or a stylized photograph. Nothing of the exemplar, which
-            may not be ours to publish.
+        picture: what the card shows; by default the ``samples.png`` of the workflow, where the
+            model lies in the folder of its run, else samples of the texture, or a stylized
+            photograph. Nothing of the exemplar, which may not be ours to publish.
 
     Returns:
         The files that were written.
@@ -197,11 +218,10 @@ def hub(model: Path, folder: Path, picture: Path | None = None) -> list[Path]:
     _check_folder(folder)
     check_writable(folder / CONFIG)
     net, run = load_generator(model)
-    beside = model.parent / SAMPLES
-    picture = picture or (beside if beside.is_file() else None)
+    picture, run = picture or _samples(model), shareable(run)
     with tempfile.TemporaryDirectory() as temporary:  # whatever fails does so before the folder
         made = Path(temporary)
-        write_bytes(made / WEIGHTS, model.read_bytes())
+        _write_weights(made / WEIGHTS, model, run)
         if picture is None:
             data.write_image_grid(made / SAMPLES, shown(net, run))
         else:  # written anew: a camera's own data about time and place stay out
@@ -210,24 +230,69 @@ def hub(model: Path, folder: Path, picture: Path | None = None) -> list[Path]:
             log.warning("%s: %s is left out: it needs %s; %s", folder, ONNX, missing(), INSTALL)
         else:
             onnx(made / WEIGHTS, made / ONNX)
-        write_json(made / CONFIG, {**MARK, "run": config.to_json(run)})
-        write_text(made / ".gitattributes", LARGE_FILES)
-        write_text(made / "README.md", readme(made, net, run))
-        written = []
-        for name in FILES:
-            if (made / name).is_file():
-                write_bytes(folder / name, (made / name).read_bytes())
-                written.append(folder / name)
-            else:  # of the model that was there before
-                (folder / name).unlink(missing_ok=True)
-    return written
+        write_text(made / ATTRIBUTES, LARGE_FILES)
+        write_text(made / README, readme(made, net, run))
+        written = {name: sha256(made / name) for name in COMPLETED}
+        said = told(run, cards.read_header(model).imported)
+        write_json(made / CONFIG, {**MARK, WRITTEN: written, **said})
+        return _moved(made, folder)
+
+
+def _samples(model: Path) -> Path | None:
+    """What the workflow drew beside a model of its own; another picture may be anybody's."""
+    samples = model.parent / SAMPLES
+    with suppress(MissingError, DataError, UsageError):
+        run = config.read_run(model.parent / "run.json")
+        if isinstance(run, config.Training) and releases.difference(model, run) is None:
+            return samples if samples.is_file() else None
+    return None
+
+
+def _write_weights(out: Path, model: Path, run: config.Training) -> None:
+    """The tensors of a model, with another description of its run."""
+    tensors, metadata = read_tensors(model)
+    metadata["run"] = json.dumps(config.to_json(run))
+    if cards.IMPORTED in metadata:
+        metadata["training"] = UNKNOWN
+    write_tensors(out, tensors, metadata)
+
+
+def _moved(made: Path, folder: Path) -> list[Path]:
+    """Bring files into a folder for the Hub, but for what its owner has changed there."""
+    before, there = _written(folder), (folder / CONFIG).exists()
+    written = []
+    # Killed in between, a new folder is known as one, and an old one keeps its checksums.
+    for name in sorted(FILES, key=lambda name: (name == CONFIG) == there):
+        file = folder / name
+        if not (made / name).is_file():  # of the model that was there before
+            file.unlink(missing_ok=True)
+        elif name in COMPLETED and _changed(file, before.get(name), sha256(made / name)):
+            log.warning(
+                "%s: is kept: it is not as this program wrote it; delete it for a new one", file
+            )
+        else:
+            write_bytes(file, (made / name).read_bytes())
+            written.append(name)
+    return [folder / name for name in FILES if name in written]
+
+
+def _changed(file: Path, *known: str | None) -> bool:
+    return file.is_file() and sha256(file) not in known
+
+
+def _written(folder: Path) -> Mapping[str, str]:
+    """SHA-256 of what :func:`hub` made for :data:`COMPLETED`, by name, as far as that is known."""
+    with suppress(MissingError, DataError):
+        found = read_json(folder / CONFIG).get(WRITTEN)
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _check_folder(folder: Path) -> None:
     """UsageError where a folder holds what :func:`hub` did not make."""
     if not folder.is_dir():
         return  # whoever writes to it says what is wrong with it
-    others = {file.name for file in folder.iterdir()} - {".git", ".gitattributes"}
+    others = {file.name for file in folder.iterdir()} - {".git", ATTRIBUTES}
     with suppress(MissingError, DataError):
         if not others or MARK.items() <= read_json(folder / CONFIG).items():
             return
@@ -256,9 +321,9 @@ def shown(net: Network, run: config.Training) -> Tensor:
 def readme(folder: Path, net: Network, run: config.Training) -> str:
     """The card of the model in a folder, below what the Hub reads."""
     texture = isinstance(run.images, config.Texture)
-    there = (folder / ONNX).is_file()
+    there, header = (folder / ONNX).is_file(), cards.read_header(folder / WEIGHTS)
     about = {
-        "license": "other" if cards.read_header(folder / WEIGHTS).imported else "mit",
+        "license": "mit" if cards.ours(run, header) else "other",
         "library_name": "texnet",
         "pipeline_tag": "unconditional-image-generation" if texture else "image-to-image",
         "tags": [
@@ -270,9 +335,12 @@ def readme(folder: Path, net: Network, run: config.Training) -> str:
     }
     files = {
         WEIGHTS: "the weights, with the run in their metadata",
-        CONFIG: "the run: all that the training was given",
+        CONFIG: "the run: what the training was given; files by name, without their folders",
         ONNX: f"not here: `texnet export {WEIGHTS} --onnx {ONNX}` makes it",
     }
+    if header.imported:
+        files[WEIGHTS] = "the weights, with the network in their metadata"
+        files[CONFIG] = f"the network; {UNKNOWN}"
     if there:
         from texnet import graphs
 

@@ -7,7 +7,6 @@ milliseconds. PyTorch's own exporters would take seconds and put paths of the ma
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,8 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 from torch import fx, nn
 
-from texnet import __version__, config
+from texnet import __version__
+from texnet.errors import UsageError
 from texnet.generators import Network
 from texnet.plain import Cropped, Extended, plain
 from texnet.texturenets import TextureNetV1, TextureNetV2
@@ -69,19 +69,22 @@ def output(net: Network) -> Shape:
     return ["batch", 3, *sides]
 
 
-def graph(net: Network, run: config.Training, about: Mapping[str, str]) -> ModelProto:
+def graph(net: Network, name: str, about: Mapping[str, str]) -> ModelProto:
     """A network in evaluation mode as an ONNX model, which says what it is.
 
     Args:
         net: the network.
-        run: its training.
-        about: what else its metadata say.
+        name: of its run.
+        about: what its metadata say besides their format and the noise.
+
+    Raises:
+        UsageError: the network has a layer that has no ONNX form here.
     """
     writer, kind = Writer(net), TensorProto.FLOAT
     made = helper.make_graph(
         [*writer.nodes, helper.make_node("Identity", [writer.image], ["image"], "image")],
-        run.name,
-        [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs(net).items()],
+        name,
+        [helper.make_tensor_value_info(key, kind, shape) for key, shape in inputs(net).items()],
         [helper.make_tensor_value_info("image", kind, output(net))],
         list(writer.constants.values()),
     )
@@ -94,12 +97,20 @@ def graph(net: Network, run: config.Training, about: Mapping[str, str]) -> Model
         doc_string="A generator of Improved Texture Networks (CVPR 2017), made by texnet. Images "
         "are RGB in [0, 1]; what comes out may leave that a little: clamp it.",
     )
-    said = {"format": FORMAT, "run": json.dumps(config.to_json(run)), **about}
+    said = {"format": FORMAT, **about}
     if inputs(net).keys() - {"content"}:
         said["noise"] = "N(0, 1)" if net.distribution == "normal" else "U(0, 1)"
     helper.set_model_props(model, said)
     checker.check_model(model, full_check=True)
     return model
+
+
+def formless(kind: str, name: str, method: str) -> UsageError:
+    """The error of a layer, or an operation, that a method of :class:`Writer` does not know."""
+    return UsageError(
+        f"{kind} (in the network: {name}) has no ONNX form here; give it one in "
+        f"texnet/graphs.py: Writer.{method}"
+    )
 
 
 class Tracer(fx.Tracer):
@@ -150,7 +161,7 @@ class Writer:
         if step.target is operator.add:
             names = (values.get(each) or self.constant(np.float32(each)) for each in given)
             return self.node("Add", *names)
-        raise NotImplementedError(f"{step.target} has no ONNX here")
+        raise formless(getattr(step.target, "__name__", self.layer), self.name, "computed")
 
     def applied(self, module: nn.Module, x: str, *others: str) -> str:
         """A layer of PyTorch, or of :mod:`texnet.plain`, applied to the value of a name."""
@@ -202,7 +213,7 @@ class Writer:
                 size = self.node("Shape", *others, start=2)
                 first, axes = (self.constant(np.array(each)) for each in ([0, 0], [2, 3]))
                 return self.node("Slice", x, first, size, axes)
-        raise NotImplementedError(f"{type(module).__name__} has no ONNX here")
+        raise formless(type(module).__name__, self.layer, "applied")
 
     def instance_norm(self, x: str, eps: float) -> str:
         """Eq. 12. ONNX has an operator for it, whose sums over a map lose digits in ONNX Runtime:
@@ -237,6 +248,8 @@ class Writer:
         """Names of the present layer's weights, which are kept as constants (of a shape)."""
         found = [f"{self.layer}.{name}" for name in names or ("weight", "bias")]
         for name in found:
+            if name not in self.state:
+                raise formless(f"a layer without {name}", self.layer, "applied")
             values = self.state[name] if shape is None else self.state[name].reshape(shape)
             self.constants[name] = numpy_helper.from_array(values.numpy(), name)
         return found

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from texnet.errors import UsageError
 from texnet.generators import Network, Residual, SkipNet, StyleNet
 from texnet.layers import (
     CrossChannelNorm,
@@ -38,6 +39,9 @@ def plain(net: Network) -> Plain:
     Returns:
         A module that is called like ``net``: content images (B, 3, H, W) or None, and a sequence
         of noise tensors; it returns (B, 3, H, W).
+
+    Raises:
+        UsageError: there is none for a network of this kind.
     """
     kinds: dict[type[nn.Module], type[nn.Module]] = {
         StyleNet: PlainStyleNet,
@@ -45,6 +49,11 @@ def plain(net: Network) -> Plain:
         TextureNetV1: PlainTextureNetV1,
         TextureNetV2: PlainTextureNetV2,
     }
+    if type(net) not in kinds:
+        raise UsageError(
+            f"{type(net).__name__} has no form of PyTorch's own layers; give it one in "
+            "texnet/plain.py: plain"
+        )
     return kinds[type(net)](net).to(next(net.parameters())).eval()
 
 
