@@ -1,7 +1,6 @@
 """Somebody's own images: from one command to a model, a picture, a card and numbers."""
 
 import csv
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -453,100 +452,6 @@ def test_optimize_style_lowers_the_objective(capsys):
         values[evaluations] = float(terms.total)
     assert values[12] < 0.9 * values[1]
     assert torch.allclose(data.read_image(Path("1.png")), content[0], atol=0.51 / 255)
-
-
-# Scores
-
-
-def table(path):
-    return {(r["run"], r["metric"]): r for r in rows_of(path) if r["seed"] == "all"}
-
-
-def test_score_a_model_and_images(capsys, texture):
-    assert call(capsys, "sample", "wool.safetensors", "-n", 3, "-o", "mine")[0] == 0
-    command = ("score", "wool.safetensors", "mine", "--exemplar", "exemplars/wool.png", "-n", 16)
-    code, out, err = call(capsys, *command, "--threads", 1, "-o", "scores.csv")
-    assert code == 0, err
-    found = table("scores.csv")
-    _, run = training.load_generator(Path("wool.safetensors"))
-    meter = scoring.TextureMeter(run, torch.device("cpu"))
-    shown = torch.stack([data.read_image(Path(f"mine/wool_{i}.png")) for i in range(3)])
-    with torch.no_grad():
-        wanted = {row.metric: row for row in meter("mine", 0, 0, shown)}
-    for metric, row in wanted.items():
-        assert float(found["mine", metric]["value"]) == pytest.approx(row.value, rel=1e-5), metric
-    assert found["mine", "vendi"]["unit"] == "of 3"
-    assert found["wool", "vendi"]["n"] == "2"  # groups of eight
-    assert float(found["repeated", "vendi"]["value"]) == pytest.approx(1)
-    lines = out.splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:6]] == [
-        "mine",
-        "wool",
-        "crops",
-        "repeated",
-    ]
-    assert lines[-1] == "scores.csv"
-
-
-def test_score_single_images(capsys):
-    picture("a.png", 40, 48, seed=1)
-    picture("e.png", 64, 64, seed=2)
-    code, out, err = call(
-        capsys, "score", "a.png", "--exemplar", "e.png", "--threads", 1, "--descriptor", "random"
-    )
-    assert code == 0, err
-    row = next(line for line in out.splitlines() if line.startswith("| a "))
-    cells = [cell.strip() for cell in row.split("|")[2:-1]]
-    names = [cell.strip() for cell in out.splitlines()[0].split("|")[2:-1]]
-    # Diversity needs a second image.
-    assert [bool(c) for c in cells] == [n not in DIVERSITY for n in names]
-
-
-DIVERSITY = ("pairwise_pixels", "pairwise_features", "vendi", "neighbour_entropy")
-
-
-def test_an_exemplar_of_the_size_of_a_sample_has_no_crops(capsys):
-    picture("a.png", 48, 48, seed=1)
-    picture("e.png", 48, 48, seed=2)
-    command = ("score", "a.png", "--exemplar", "e.png", "--threads", 1, "--descriptor", "random")
-    code, out, err = call(capsys, *command)
-    assert code == 0 and "e.png: has the size of a sample, so that all its crops are one" in err
-    assert "crops" not in out
-    assert "| crops " in call(capsys, *command, "--size", 40)[1]
-
-
-def test_score_stylizations(capsys, style):
-    assert call(capsys, "stylize", style, "photos", "-o", "mine", "--size", 64)[0] == 0
-    command = ("score", style, "mine", "--content", "photos", "--exemplar", "paint.png")
-    code, _, err = call(capsys, *command, "--threads", 1, "--descriptor", "random",
-                          "--size", 64, "-o", "s.csv")  # fmt: skip
-    assert code == 0, err
-    found = table("s.csv")
-    _, run = training.load_generator(Path(style))
-    chosen = own.Choices(size=64, descriptor="random", exemplar_size=run.images.style_size)
-    objective = training.objective_of(
-        own.optimisation("paint.png", chosen, 1, "chelsea", own.QUICK.diverse_content),
-        torch.device("cpu"),
-    )
-    values = []
-    for number in range(2):
-        content = apply.content_image(Path(f"photos/{number}.png"), 64)
-        image = data.read_image(Path(f"mine/{number}.png"))
-        terms = objective(image[None], objective.content_targets(content[None]))
-        values.append([float(terms.texture), float(terms.content)])
-    for column, metric in enumerate(("texture", "content")):
-        mean = math.fsum(v[column] for v in values) / 2
-        assert float(found["mine", metric]["value"]) == pytest.approx(mean, rel=1e-4)
-    assert float(found["p", "content"]["value"]) > 0
-
-
-def test_scores_that_cannot_be(capsys, style):
-    refused(capsys, "score", "me.png", says="me.png: measured against what? name an --exemplar")
-    refused(capsys, "score", style, says="name the photograph, or the folder of them")
-    refused(capsys, "score", "no.png", "--exemplar", "me.png", code=66, says="no.png: no such file")
-    says = "64x48 pixels, 60 are compared; use --size"
-    refused(capsys, "score", "me.png", "--exemplar", "paint.png", "--size", 60,
-            "--descriptor", "random", code=65, says=says)  # fmt: skip
 
 
 def test_info_and_export(capsys, texture):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from texnet import own_commands
@@ -193,6 +194,11 @@ def optimised(p: Parser, starts: str) -> None:
 
 
 def scores(verbs: Verbs) -> None:
+    def table(text: str) -> Path:
+        if Path(text).suffix.lower() != ".csv":
+            raise argparse.ArgumentTypeError(f"'{text}' is no .csv file; a table is written")
+        return Path(text)
+
     p = verbs.add(
         own_commands.score,
         "measure models and images, anybody's, or runs of the workflow",
@@ -201,14 +207,20 @@ def scores(verbs: Verbs) -> None:
     p.add_argument(
         "what", type=Path, nargs="+", help="models, images, folders of images; or folders of runs"
     )
-    p.add_argument("-o", "--out", type=Path, help="table to write (.csv)")
+    p.add_argument("-o", "--out", type=table, help="table to write (.csv)")
     p.add_argument("--exemplar", help="the texture or the style (default: the first model's)")
     p.add_argument(
         "--content",
         type=Path,
         help="of stylizations: the photograph, or the folder of photographs of the same names",
     )
-    p.add_argument("-n", "--count", type=COUNT, default=32, help="samples of a model (default 32)")
+    p.add_argument(
+        "-n",
+        "--count",
+        type=COUNT,
+        default=32,
+        help="of textures: samples of a model, and crops of the exemplar (default 32)",
+    )
     p.add_argument(
         "--sizes", type=PIXELS, nargs="*", default=[], help="of runs: other sides to measure at"
     )

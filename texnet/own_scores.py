@@ -1,155 +1,175 @@
 """Measuring any generator and any images, of whatever origin, against an exemplar.
 
 The same functions as behind ``results/metrics.csv``, on models and pictures that no workflow made.
+What a model makes is clamped to [0, 1] and rounded to 8 bits first, as in a saved picture: a model
+and its own pictures have the same numbers. Texture and content losses are unweighted; ``objective``
+is the weighted sum that a training minimises, at T = 1 and without diversity term.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from texnet import apply, data, own
+from texnet import apply, config, data, own
 from texnet.artifacts import check_writable
-from texnet.config import GROUP, Optimisation, Texture, Training
-from texnet.errors import DataError, MissingError, UsageError
+from texnet.config import GROUP, Optimisation
+from texnet.errors import DataError, UsageError
 from texnet.generators import Network
-from texnet.inputs import HELDOUT_SEED, NoiseStream
+from texnet.inputs import HELDOUT_SEED, sample_group
 from texnet.metrics import texture_loss_by_layer
+from texnet.own_compared import (
+    REFERENCES,
+    Given,
+    check_kinds,
+    compared_size,
+    comparison,
+    contents_of,
+    exemplar_of,
+    named,
+    style_run,
+    texture_run,
+)
 from texnet.scoring import TextureMeter, exemplar_crops
 from texnet.tables import METRIC_COLUMNS, Row, summarise, write_table
-from texnet.training import load_generator, objective_of
+from texnet.texturenets import TextureNetV1
+from texnet.training import objective_of
 
 SHOWN = (
     "objective", "texture", "content", "sliced_wasserstein", "pairwise_pixels",
     "pairwise_features", "vendi", "neighbour_entropy", "spotting", "low_pass_share",
 )  # fmt: skip
 """Metrics in the printed table, in this order; the rest are in the file."""
-REFERENCES = ("crops", "repeated")
-Trained = tuple[Network, Training]
+DIVERSITY = ("pairwise_pixels", "pairwise_features", "vendi", "neighbour_entropy")
+"""Metrics of a group of images: among more, or fewer, they are other numbers."""
+COARSEST = 32
+"""Pixels of a sample per pixel of the coarsest scale of a TextureNetV1."""
 
 
 def score(args: argparse.Namespace, choices: own.Choices, device: torch.device) -> None:
     """``texnet score``: print a table of what was measured, and write all of it where asked to."""
     if args.out is not None:
         check_writable(args.out)
-    given = [(path, generator(path)) for path in args.what]
-    nets = [net[1] for _, net in given if net]
-    run = measured(args.exemplar, args.content, choices, nets, args.what)
+    given = named(args.what)
+    check_kinds(given, args.content, choices)
+    exemplar = exemplar_of(given, args.exemplar)
     with torch.no_grad():
         if args.content is None:
-            rows = textures(run, given, args.count, device)
+            rows = textures(texture_run(given, exemplar, choices), given, args.count, device)
         else:
-            rows = stylizations(run, given, args.content, device)
-    table = summarise(rows)
+            contents = contents_of(args.content)
+            size = compared_size(given, exemplar, choices)
+            run = style_run(given, exemplar, contents, choices, size)
+            rows = stylizations(run, given, contents, size, device)
+            print(comparison(run, size, choices), file=sys.stderr)
     print(*printed(rows), sep="\n")
     if args.out is not None:
-        write_table(args.out, METRIC_COLUMNS, table)
+        write_table(args.out, METRIC_COLUMNS, summarise(rows))
         print(args.out)
 
 
-def generator(path: Path) -> Trained | None:
-    """A trained generator and its run, where the file is one by its name."""
-    return load_generator(path) if path.suffix == ".safetensors" else None
+def as_saved(images: Tensor) -> Tensor:
+    """Images clamped to [0, 1] and rounded to 8 bits, as :func:`texnet.data.write_image` does."""
+    return (images.clamp(0, 1) * 255).round() / 255
 
 
-def pictures(path: Path) -> list[Path]:
-    """The images that a path stands for."""
-    return data.images_under([path]) if path.is_dir() else [path]
-
-
-def measured(
-    exemplar: str | None,
-    content: Path | None,
-    choices: own.Choices,
-    runs: Sequence[Training],
-    what: Sequence[Path],
-) -> Optimisation:
-    """What is measured, and how: the layers and sizes of the first model, else of the preset.
-
-    Raises:
-        MissingError, UsageError: no exemplar is known.
-    """
-    if exemplar is None and not runs and what[0].is_dir():
-        raise MissingError(
-            f"{what[0]}/run.json: no such file; name the folder of a run, or an --exemplar to hold "
-            "its images against"
-        )
-    if exemplar is None and not runs:
-        raise UsageError(f"{what[0]}: measured against what? name an --exemplar")
-    source = exemplar or runs[0].images.reference[0]
-    if runs:
-        run, images = runs[0], runs[0].images
-        if isinstance(images, Texture):
-            images = replace(images, exemplar=source)
-            if choices.size:
-                images = own.texture_images(source, choices, choices.size)
-        else:
-            images = replace(images, style=source, heldout_size=choices.size or images.heldout_size)
-        return Optimisation(
-            name=own.label(source),
-            seed=choices.seed,
-            descriptor=choices.of.descriptor if choices.descriptor else run.descriptor,
-            objective=replace(
-                run.objective, temperature=1.0, diversity_weight=0.0, normalise_gradients=False
-            ),
-            images=images,
-            start="noise",
-            evaluations=1,
-        )
-    sides = [min(apply.content_image(f, None).shape[-2:]) for p in what for f in pictures(p)]
-    fitting = min([*sides, min(data.load_image(source).shape[-2:])])
-    chosen = replace(choices, size=choices.size or fitting)
-    return own.optimisation(source, chosen, content=None if content is None else str(content))
+# Textures
 
 
 def textures(
-    run: Optimisation,
-    given: Iterable[tuple[Path, Trained | None]],
-    count: int,
-    device: torch.device,
+    run: Optimisation, given: Sequence[Given], count: int, device: torch.device
 ) -> list[Row]:
-    """Rows of samples and images as textures, and of crops of the exemplar beside them."""
-    if not isinstance(run.images, Texture):
-        raise UsageError(
-            f"run '{run.name}' is a stylization: name the photograph, or the folder of them, that "
-            "is stylized, with --content"
-        )
-    meter, size = TextureMeter(run, device), run.images.size
+    """Rows of samples and images as textures, and of crops of the exemplar beside them.
+
+    Args:
+        run: how they are measured.
+        given: texture networks and images.
+        count: samples of each network, and crops.
+        device: where to compute.
+    """
+    size = run.images.size
+    for each in given:
+        check_sample(each, size)
+    meter = TextureMeter(run, device)
+    counts = {each.name: count if each.run else len(each.files) for each in given}
+    unit = group_size(counts.values())
     rows: list[Row] = []
-    for path, net in given:
-        if net is None:
-            shown = torch.stack([centre(file, size) for file in pictures(path)])
+    for each in given:
+        if each.net is None:
+            shown = torch.stack([centre(file, size) for file in each.files])
         else:
-            if not isinstance(net[1].images, Texture):
-                raise UsageError(f"{path}: stylizes: name a photograph for it with --content")
-            shown = samples(net[0], size, count)
-        for group, images in enumerate(groups(shown.to(device))):
-            rows += meter(path.stem, run.seed, group, images)
+            shown = samples(each.net.to(device), size, count)
+        rows += rows_of(meter, each.name, run.seed, shown.to(device), unit)
+    for told in left_out(counts, unit):
+        print(told, file=sys.stderr)
     if max(meter.exemplar.shape[-2:]) == size:
         print(
-            f"{run.images.exemplar}: has the size of a sample, so that all its crops are one "
+            f"{run.images.reference[0]}: has the size of a sample, so that all its crops are one "
             "image: they are not measured; a smaller --size has them",
             file=sys.stderr,
         )
         return rows
-    crops = exemplar_crops(meter.exemplar, size, count, run.seed)
-    for group, images in enumerate(groups(crops)):
+    crops = exemplar_crops(meter.exemplar, size, max(unit, count // unit * unit), run.seed)
+    for group, images in enumerate(crops.split(unit)):
         rows += meter("crops", run.seed, group, images)
-        if len(images) > 1:
-            rows += meter("repeated", run.seed, group, images[:1].expand_as(images))
+        rows += meter("repeated", run.seed, group, images[:1].expand_as(images))
     return rows
 
 
-def groups(images: Tensor) -> list[Tensor]:
-    """Images in groups of eight, in which diversity is measured; what is left over is left out."""
-    whole = len(images) // GROUP * GROUP
-    return list(images[:whole].split(GROUP)) if whole else [images]
+def check_sample(each: Given, size: int) -> None:
+    """UsageError where a pyramid's coarsest scale would be one pixel, which has no statistics."""
+    pyramid = isinstance(each.net, TextureNetV1)
+    if pyramid and each.run and each.run.generator.norm == "instance" and size <= COARSEST:
+        raise UsageError(
+            f"--size {size}: with instance norm {each.path} needs a side of more than {COARSEST} "
+            "pixels, or its coarsest scale is one pixel"
+        )
+
+
+def group_size(counts: Iterable[int]) -> int:
+    """Images among which diversity is measured: 8, or as many as all sets have where that is less.
+
+    1 has no diversity: it is 8 then, of the references alone.
+    """
+    found = set(counts)
+    return min(found) if len(found) == 1 and 1 < min(found) < GROUP else GROUP
+
+
+def left_out(counts: Mapping[str, int], unit: int) -> Iterator[str]:
+    """What to say of images behind no diversity."""
+    for name, count in counts.items():
+        if count < unit:
+            yield f"{name}: {count} images, diversity is measured among {unit}: left out of it"
+        elif count % unit:
+            yield (
+                f"{name}: {count} images, diversity is measured among {unit}: the last "
+                f"{count % unit} left out of it"
+            )
+
+
+def rows_of(meter: TextureMeter, name: str, seed: int, images: Tensor, unit: int) -> list[Row]:
+    """Rows of a set of images: diversity of whole groups of ``unit``, the rest of all images.
+
+    The latter in groups of one size, the largest that leaves none over: the mean over the groups is
+    that over the images.
+    """
+
+    def measured(size: int) -> list[Row]:
+        whole = images[: len(images) // size * size].split(size) if len(images) >= size else ()
+        return [
+            row for number, group in enumerate(whole) for row in meter(name, seed, number, group)
+        ]
+
+    if len(images) % unit == 0:
+        return measured(unit)
+    even = max(size for size in range(1, unit) if len(images) % size == 0)
+    rows = [row for row in measured(even) if row.metric not in DIVERSITY]
+    return rows + [row for row in measured(unit) if row.metric in DIVERSITY]
 
 
 def centre(file: Path, size: int) -> Tensor:
@@ -167,61 +187,94 @@ def centre(file: Path, size: int) -> Tensor:
 
 
 def samples(net: Network, size: int, count: int) -> Tensor:
-    """Held-out samples of a texture network, (count, 3, size, size)."""
-    made = []
-    for first in range(0, count, GROUP):
-        noise = NoiseStream(net, HELDOUT_SEED)(min(GROUP, count - first), size, size, first)
-        made.append(net(None, noise)[..., :size, :size])
-    return torch.cat(made)
+    """Held-out samples of a texture network, (count, 3, size, size), those of the workflow."""
+    groups = [sample_group(net, size, group) for group in range(-(-count // GROUP))]
+    return as_saved(torch.cat(groups)[:count])
+
+
+# Stylizations
 
 
 def stylizations(
     run: Optimisation,
-    given: Iterable[tuple[Path, Trained | None]],
-    content: Path,
+    given: Iterable[Given],
+    contents: Mapping[str, Path],
+    size: int,
     device: torch.device,
 ) -> list[Row]:
     """Rows of stylized images, or of what generators make, each held against its content image.
 
-    A folder of contents is matched with a folder of images by the names of the files.
+    Args:
+        run: how they are measured.
+        given: stylizers and images, which are matched with contents by the names of the files.
+        contents: content images by name.
+        size: longer side at which all are compared, in pixels.
+        device: where to compute.
     """
-    if isinstance(run.images, Texture):
-        raise UsageError("--content: these are textures, which have none; leave it out")
-    objective = objective_of(run, device)
-    contents = {file.stem: file for file in pictures(content)}
+    objective, weight = objective_of(run, device), run.objective.content_weight
     rows: list[Row] = []
-    for path, net in given:
-        for stem, shown, image in pairs(path, net, contents, run.images.heldout_size):
-            wanted = objective.content_targets(shown[None].to(device))
+    for each in given:
+        for stem, image in stylized(each, contents, size, device):
             made = image[None].to(device)
-            terms = objective(made, wanted)
-            values = {"objective": terms.total, "texture": terms.texture, "content": terms.content}
+            shown = data.load_image(str(contents[stem]))
+            shown = data.resize(shown, (image.shape[-2], image.shape[-1]))
+            terms = objective(made, objective.content_targets(shown[None].to(device)))
             by_layer = texture_loss_by_layer(objective, made)
+            values = {"objective": terms.total, "texture": torch.stack([*by_layer.values()]).sum(0)}
+            if weight:
+                values["content"] = terms.content / weight
             values |= {f"texture_{layer}": value for layer, value in by_layer.items()}
+            label = own.label(run.images.reference[0])
             rows += [
-                Row(path.stem, own.label(run.images.style), run.seed, stem, k, float(v), "loss")
-                for k, v in values.items()
+                Row(each.name, label, run.seed, stem, metric, float(value), "loss")
+                for metric, value in values.items()
             ]
     return rows
 
 
-def pairs(
-    path: Path, net: Trained | None, contents: dict[str, Path], size: int
-) -> Iterable[tuple[str, Tensor, Tensor]]:
-    """Name, content image and stylized image, both (3, H, W)."""
-    if net is not None:
+def stylized(
+    each: Given, contents: Mapping[str, Path], size: int, device: torch.device
+) -> Iterator[tuple[str, Tensor]]:
+    """Name of the content and stylized image (3, H, W), its longer side ``size``, of each.
+
+    A generator is applied at its ``heldout_size``, or at ``size`` where that is larger, and what it
+    makes is brought to ``size`` as a picture of it would be.
+    """
+    if each.net is not None and each.run is not None:
+        net = each.net.to(device)
+        applied = max(config.stylization(each.run).heldout_size, size)
         for stem, file in contents.items():
-            shown = apply.content_image(file, size)
-            yield stem, shown, apply.stylized(net[0], shown, HELDOUT_SEED, 0)
+            shown = apply.content_image(file, applied)
+            made = as_saved(apply.stylized(net, shown, HELDOUT_SEED, 0).cpu())
+            yield stem, brought(made, file, size)
         return
-    for file in pictures(path):
+    for file in each.files:
         known = [stem for stem in contents if file.stem == stem or file.stem.startswith(f"{stem}_")]
         if not known and len(contents) > 1:
             raise UsageError(f"{file}: no content of that name in --content")
         stem = max(known, key=len) if known else next(iter(contents))
-        image = data.read_image(file)
-        shape = (image.shape[-2], image.shape[-1])
-        yield stem, data.resize(data.load_image(str(contents[stem])), shape), image
+        yield stem, brought(data.read_image(file), file, size)
+
+
+def brought(image: Tensor, file: Path, size: int) -> Tensor:
+    """An image (3, H, W) with a longer side of ``size`` pixels, its proportions kept.
+
+    Raises:
+        UsageError: its shorter side would have less than 16 pixels.
+    """
+    if max(image.shape[-2:]) == size:
+        return image
+    fitted = data.fit(image, size)
+    height, width = fitted.shape[-2:]
+    if min(height, width) < data.MIN_SIDE:
+        raise UsageError(
+            f"{file}: compared with a longer side of {size} it has {width}x{height} pixels, at "
+            f"least {data.MIN_SIDE}x{data.MIN_SIDE} are needed; use a larger --size"
+        )
+    return fitted
+
+
+# The table
 
 
 def printed(rows: Sequence[Row]) -> list[str]:
