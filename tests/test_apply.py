@@ -108,7 +108,9 @@ def test_outputs_never_overwrite_an_input(capsys):
     for file in files:
         picture(file, 64, 64)
     assert apply.outputs(files, Path("o"), 1) == {f: [Path("o") / f.name] for f in files}
-    assert apply.outputs(files[:1], Path("in"), 2)[files[0]][1] == Path("in/a_1.png")
+    with pytest.raises(UsageError, match=r"in/a_0.png: is there, beside its input"):
+        apply.outputs(files[:1], Path("in"), 2)
+    assert apply.outputs(files[1:], Path("in"), 2)[files[1]][1] == Path("in/a_0_1.png")
     with pytest.raises(UsageError, match=r"in/a_0.png: would overwrite another input"):
         apply.outputs(files, Path("in"), 2)
     with pytest.raises(UsageError, match=r"in/a.png: would overwrite its input"):

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 VERBS = ("train texture", "train style", "stylize", "sample", "optimize texture",
          "optimize style", "info", "export", "import-torch7",
          "configure", "schema", "fetch", "train", "adopt", "optimize",
-         "score", "references", "released", "speed", "estimator", "sweep", "temper", "metrics", "claims",
-         "verify", "distill", "exemplar")  # fmt: skip
+         "score", "references", "released", "speed", "estimator", "sweep", "temper", "metrics",
+         "claims", "verify", "distill", "exemplar")  # fmt: skip
 RUN = {
     "name": "net",
     "seed": 0,

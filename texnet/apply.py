@@ -128,7 +128,9 @@ class Checks:
     def __init__(self, net: Network, run: config.Training) -> None:
         self.net, self.run = net, run
         self.device = next(net.parameters()).device
-        self.seen = min(cast(int, net.receptive_field), run.images.size)
+        # TextureNetV2 has no such thing: it sees its vector.
+        seen = getattr(net, "receptive_field", run.images.size)
+        self.seen = min(cast(int, seen), run.images.size)
         self.needs: tuple[float, int] | None = None  # bytes per pixel, and besides
 
     def __call__(self, source: Path, height: int, width: int) -> list[str]:
