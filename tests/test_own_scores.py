@@ -288,7 +288,7 @@ def test_score_stylizations(capsys, style):
     assert call(capsys, *command)[0] == 0
     found, _, err = measured(capsys, "paint.safetensors", "mine", "--content", "photos", *OPTIONS)
     assert values(found, "paint") == values(found, "mine")
-    assert "compared with a longer side of 64 pixels (the smallest; see --size), the style with 48"
+    assert "compared with a longer side of 64 pixels (the smallest" in err
     assert (
         "pixels (the smallest; see --size), the style with 48; objective = 4 texture + 5 c" in err
     )
@@ -325,7 +325,6 @@ def test_stylizations_are_brought_to_one_size(capsys, style):
     picture("large/0.png", 96, 72, seed=8)
     given = ("paint.safetensors", "small", "large", "--content", "photos/0.png", *OPTIONS)
     found, _, err = measured(capsys, *given)
-    assert "compared with a longer side of 32 pixels (the smallest; see --size), the style with 24;"
     assert "side of 32 pixels (the smallest; see --size), the style with 24;" in err
     run = replace(style_run(), images=replace(style_run().images, style_size=24))
     objective = training.objective_of(run, CPU)
