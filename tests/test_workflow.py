@@ -1,4 +1,4 @@
-"""The DAG: lint, dry runs, one whole tiny run, what reruns when, and figures byte for byte."""
+"""The DAG: dry runs, one whole tiny run, what reruns when, figures byte for byte, the report."""
 
 import base64
 import contextlib
@@ -8,10 +8,8 @@ import itertools
 import json
 import re
 import shutil
-import tomllib
 
 import pytest
-import yaml
 from browser import Document, browse, complaints
 from conftest import ROOT, TINY, call, snakemake
 
@@ -173,15 +171,6 @@ def test_a_missing_image_file_is_named_though_results_stand():
     assert "images name 'mine.jpg', and there is no such file" in done.stdout + done.stderr
 
 
-def test_lint_and_format():
-    lint = snakemake("--lint")
-    assert lint.returncode == 0, lint.stdout + lint.stderr
-    for command in (["snakefmt", "--check", "Snakefile", "workflow"], ["ruff", "check", "."],
-                    ["ruff", "format", "--check", "."]):  # fmt: skip
-        done = call(*command)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_rules_made_from_local_ones_are_local():
     """Snakemake does not hand the mark on: they would be sent to a cluster."""
     text = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
@@ -192,47 +181,6 @@ def test_rules_made_from_local_ones_are_local():
     assert len(copies) > 5
     listed = (ROOT / "workflow/Snakefile").read_text().partition("localrules:")[2]
     assert copies == set(re.findall(r"^    (\w+),$", listed, re.M))
-
-
-def test_conda_environment_names_the_same_versions():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = dict(d.split("==") for d in project["dependencies"])
-    extras = project["optional-dependencies"]["dev"]
-    wanted |= dict(d.split("==") for d in extras)
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
-    found = dict(d.split("=") for d in conda["dependencies"] if "=" in d and "python" != d[:6])
-    renamed = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
-    assert {renamed.get(k, k): v for k, v in wanted.items()} == found
-    assert conda["channels"] == ["conda-forge", "bioconda"]
-
-
-def test_constraints_pin_the_same_versions():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().split())
-    for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
-        name, version = requirement.split("==")
-        assert pins[name] == version
-
-
-def test_modules_import_one_way():
-    """The contracts of .importlinter; its message says where a new module is added."""
-    done = call("lint-imports", "--no-cache", "--no-logo")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-BUDGETS = {
-    "texnet/*.py": 400,
-    "workflow/rules/*.smk": 120,
-    "workflow/rules/common.smk": 60,
-    "figures/fig*.py": 70,
-    "figures/table_*.py": 70,
-}
-
-
-@pytest.mark.parametrize("files", BUDGETS)
-def test_files_keep_to_their_budget(files):
-    found = {path.name: path.read_text().count("\n") for path in ROOT.glob(files)}
-    assert found and not {name: n for name, n in found.items() if n > BUDGETS[files]}
 
 
 # The report: complete, one file that loads nothing, and it runs in a browser
