@@ -57,7 +57,7 @@ def test_the_paper_preset_is_the_paper_scale():
         assert getattr(style, part) == getattr(theirs, part), part
     assert (style.images.size, style.images.style_size) == (256, 300)
     assert style.images.contents == theirs.images.contents
-    texture = own.texture_training("waves", own.Choices(preset="paper"))
+    texture = own.texture_training("astronaut", own.Choices(preset="paper"))
     theirs = next(r for n, r in runs.items() if n.startswith("v1_") and n.endswith("_seed0"))
     for part in ("descriptor", "generator", "objective", "optimiser"):
         assert getattr(texture, part) == getattr(theirs, part), part
@@ -71,14 +71,14 @@ def test_the_paper_preset_with_diversity_is_that_of_the_paper_scale():
     theirs = runs["stylenet_diverse_seed0"]
     for part in ("descriptor", "generator", "objective", "optimiser"):
         assert getattr(style, part) == getattr(theirs, part), part
-    texture = own.texture_training("waves", chosen, "v2", "usual")
+    texture = own.texture_training("astronaut", chosen, "v2", "usual")
     theirs = runs["v2_diverse_T10_brick_wall_seed100"]
     for part in ("descriptor", "generator", "objective", "optimiser"):
         assert getattr(texture, part) == getattr(theirs, part), part
-    made = own.optimisation("waves", chosen)
+    made = own.optimisation("astronaut", chosen)
     theirs = runs["gatys_texture_brick_wall_seed0"]
     assert (made.objective, made.evaluations) == (theirs.objective, theirs.evaluations)
-    made = own.optimisation("waves", chosen, content="chelsea")
+    made = own.optimisation("astronaut", chosen, content="chelsea")
     assert (made.objective, made.evaluations) == (
         runs["gatys_seed0"].objective, runs["gatys_seed0"].evaluations
     )  # fmt: skip
