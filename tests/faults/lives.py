@@ -12,13 +12,14 @@ from victims import Nursery
 from texnet.artifacts import sha256
 
 EVERY = 2
+ITERATIONS = 20
 RUN = {
     "name": "tiny",
     "seed": 0,
     "descriptor": {"name": "random"},
     "generator": {"norm": "batch", "width": 4, "blocks": 1},
     "objective": {"style_layers": ["relu1_1", "relu2_1"], "content_layers": ["relu2_1"]},
-    "optimiser": {"iterations": 40, "batch": 2, "lr": 3e-3},
+    "optimiser": {"iterations": ITERATIONS, "batch": 2, "lr": 3e-3},
     "images": {
         "style": "ihc",
         "style_size": 32,
@@ -99,7 +100,7 @@ def until(ready, seconds=60):
 def progress(log):
     """The last iteration that a training told of."""
     text = log.read_text() if log.exists() else ""
-    return max(map(int, re.findall(r"(\d+)/40", text)), default=0)
+    return max(map(int, re.findall(rf"(\d+)/{ITERATIONS}", text)), default=0)
 
 
 def gone_on_after(log):

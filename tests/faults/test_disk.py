@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import call
-from lives import COMMANDS, contents, gone_on_after, until
+from lives import COMMANDS, ITERATIONS, contents, gone_on_after, until
 
 from texnet import checkpoints
 from texnet.__main__ import main
@@ -66,7 +66,7 @@ def test_full_disk_while_computing(workshop, undisturbed, disk, command, file):
             assert contents(disk)[path.name] == whole[path.name]
     assert nursery.run(*COMMANDS[command]) == 0, (folder / "log").read_text()
     if command == "train" and not file.startswith("checkpoint"):
-        assert gone_on_after(folder / "log") == 40
+        assert gone_on_after(folder / "log") == ITERATIONS
     assert contents(disk) == whole
 
 
@@ -241,7 +241,8 @@ def test_a_run_of_another_training_is_not_gone_on_with(workshop, undisturbed):
     nursery.end()
     assert nursery.run(*COMMANDS["train"]) == 0
     told = (folder / "log").read_text()
-    assert "is of another run.optimiser.iterations (60, here 40): not taken; delete it" in told
+    found = f"is of another run.optimiser.iterations (60, here {ITERATIONS}): not taken; delete it"
+    assert found in told
     assert gone_on_after(folder / "log") == 0
     left = contents(folder / "out")
     assert {n: v for n, v in left.items() if "checkpoint" not in n} == undisturbed["train"][0]

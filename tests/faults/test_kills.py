@@ -16,7 +16,17 @@ import psutil
 import pytest
 import torch
 from conftest import BIN, ROOT, TINY, copy_of_project
-from lives import COMMANDS, EVERY, RUN, contents, fresh, gone_on_after, progress, until
+from lives import (
+    COMMANDS,
+    EVERY,
+    ITERATIONS,
+    RUN,
+    contents,
+    fresh,
+    gone_on_after,
+    progress,
+    until,
+)
 from victims import Nursery
 
 from texnet import checkpoints
@@ -116,7 +126,7 @@ def test_stopped_by_a_signal(workshop, undisturbed, run, number, group):
     folder, nursery = workshop
     out = fresh(workshop)
     pid = nursery.start("train", f"{run}.json", "out/model.safetensors", pause=0.05)
-    until(lambda: progress(folder / "log") >= 10)
+    until(lambda: progress(folder / "log") >= 5)
     if group:
         os.killpg(pid, number)
     else:
@@ -125,7 +135,8 @@ def test_stopped_by_a_signal(workshop, undisturbed, run, number, group):
         nursery.kill(number)
     assert nursery.end() == 75
     line = (folder / "log").read_text().splitlines()[-1]
-    stopped = re.search(rf"stopped by {number.name} after iteration (\d+) of 40, which out/", line)
+    told = rf"stopped by {number.name} after iteration (\d+) of {ITERATIONS}, which out/"
+    stopped = re.search(told, line)
     assert stopped, line
     assert nursery.run("train", f"{run}.json", "out/model.safetensors") == 0
     assert gone_on_after(folder / "log") == int(stopped[1])
