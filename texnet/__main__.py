@@ -184,7 +184,13 @@ def joined(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(joined(sys.argv[1:] if arguments is None else arguments))
+    given = joined(sys.argv[1:] if arguments is None else arguments)
+    args, unknown = parser().parse_known_args(given)
+    if unknown:  # argparse would send to the list of verbs
+        of_verb = f"texnet {args.verb}"
+        message = f"error: unrecognized arguments: {' '.join(unknown)}"
+        print(f"{of_verb}: {message}; see {of_verb} --help", file=sys.stderr)
+        return 2
     last = arguments is None
     return guarded(f"texnet {args.verb}", lambda: args.run_verb(args), args.debug, last)
 

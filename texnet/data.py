@@ -180,7 +180,7 @@ def load_image(source: str, size: int = EXEMPLAR_SIZE) -> Tensor:
         return drawn(source, size).clone()
     if source in registered():
         return read_image(registered_image(source))
-    if Path(source).suffix or Path(source).exists():
+    if Path(source).suffix or "/" in source or Path(source).exists():
         return read_image(Path(source))
     raise UsageError(
         f"unknown image '{source}'; use a file, a photograph ({', '.join(PHOTOS)}), "

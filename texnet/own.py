@@ -183,12 +183,16 @@ class Choices:
 
 
 def cores() -> int:
-    """CPU threads that a computation of one user takes: the cores there are for it, 8 at most."""
+    """CPU threads that a computation of one user takes: half of the cores, 4 at most.
+
+    Small networks gain little from a second thread, and another program on its core makes both wait
+    for each other at every layer: a training then takes many times as long as with one.
+    """
     import psutil
 
     there = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
     logical = len(there) if there else psutil.cpu_count() or 1
-    return max(1, min(8, logical, psutil.cpu_count(logical=False) or logical))
+    return max(1, min(4, min(logical, psutil.cpu_count(logical=False) or logical) // 2))
 
 
 def label(path: str) -> str:

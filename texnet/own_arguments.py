@@ -8,7 +8,7 @@ from pathlib import Path
 from texnet import own_commands
 from texnet.options import Parser, Verbs, computing, extent, share, whole
 
-CORES = "as many as there are cores, 8 at most"
+CORES = "half as many as there are cores, 4 at most"
 DESCRIPTORS = ("vgg19_lite", "vgg19", "vgg19_torchvision", "random")
 COUNT = whole(1, 10_000)
 PIXELS = whole(16, 8192)
