@@ -230,7 +230,10 @@ class Reader:
         for argument in arguments:
             found = sorted(glob.glob(argument, root_dir=self.folder)) if "*" in argument else []
             yield from found or [argument]
-        yield from SHORTER.get(cli.joined(arguments)[0], "").split()
+        shorter = SHORTER.get(cli.joined(arguments)[0], "")
+        if "--diversity" in arguments:  # the preset's T is for the preset's descriptor
+            shorter = shorter.replace("--descriptor random ", "")
+        yield from shorter.split()
 
     def dry_run(self, *arguments):
         if not all((ROOT / name).exists() for name in arguments if name.endswith(".yaml")):
@@ -413,7 +416,8 @@ PRESETS = {
     "texture: iterations": lambda p: p.texture_optimiser.iterations,
     "texture: batch": lambda p: p.texture_optimiser.batch,
     "texture: side of a sample": lambda p: p.sample,
-    "optimisation: evaluations": lambda p: p.evaluations,
+    "optimisation of a texture: evaluations": lambda p: p.evaluations[0],
+    "optimisation after a style: evaluations": lambda p: p.evaluations[1],
     "optimisation: longer side": lambda p: p.side,
 }
 

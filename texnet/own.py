@@ -86,7 +86,7 @@ QUICK = Preset(
     descriptor=Descriptor(name="vgg19_lite", pool="avg"),
     stylenet=StyleNet(width=16, blocks=3, upsampling="bilinear"),
     style_objective=Objective(style_weight=10.0, content_weight=8.0),
-    style_optimiser=Optimiser(iterations=1000, batch=2, lr=0.003, decay_every=170),
+    style_optimiser=Optimiser(iterations=1000, batch=2, lr=0.003, decay_every=200),
     style_size=320,
     crop=128,
     contents=PHOTOGRAPHS,
