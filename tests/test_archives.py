@@ -425,8 +425,10 @@ def test_file_size_limit_in_mid_unpack(place):
     script = (
         "import resource, sys\nfrom pathlib import Path\nfrom texnet.archives import unpack\n"
         "from texnet.errors import WriteError\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        "try: unpack(*map(Path, sys.argv[1:]))\nexcept WriteError as error: print(error)"
+        "before = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))\n"
+        "try: unpack(*map(Path, sys.argv[1:]))\nexcept WriteError as error: print(error)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, before)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, archive, place / "photos"],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from experiments import COMMITTED, FULL, changed, experiment
+from pydantic import ValidationError
 
 from texnet import config
 from texnet.commands import _mapping
@@ -417,3 +418,19 @@ def test_digest_changes_with_every_field(kind):
 def test_runs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         training().seed = 3
+
+
+def test_weights_of_another_network_of_the_registry():
+    with pytest.raises(ValidationError, match=r"'vgg19_torchvision' is not for 'vgg19'.* vgg19,"):
+        config.Descriptor("vgg19", weights="vgg19_torchvision")
+    with pytest.raises(ValidationError, match=r"is not for 'random'.* these are: none"):
+        config.Descriptor("random", weights="vgg19")
+
+
+def test_content_images_are_those_of_a_run_that_stylizes():
+    run = training()
+    assert config.stylization(run) is run.images
+    runs = experiment().all_runs().items()
+    texture = next(run for name, run in runs if name.startswith("v1_"))
+    with pytest.raises(UsageError, match="run 'v1' makes textures and has no content images"):
+        config.stylization(texture)

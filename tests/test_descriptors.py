@@ -295,3 +295,14 @@ def test_odd_state_dictionaries_are_refused(tmp_path, content, text):
 def test_checksum_of_a_directory_is_refused(tmp_path):
     with pytest.raises(UsageError, match="can only be that of a file"):
         load("vgg19", ["relu1_1"], weights=tmp_path, checksum="0" * 64)
+
+
+def test_what_the_registry_knows_needs_no_checksum(monkeypatch):
+    monkeypatch.delenv("TEXNET_WEIGHTS", raising=False)
+    with pytest.raises(UsageError, match=r"vgg19\.sha256: the registry has its checksums"):
+        load("vgg19", ["relu1_1"], checksum="0" * 64)
+
+
+def test_unknown_pooling():
+    with pytest.raises(UsageError, match="unknown pooling 'median'; use max or avg"):
+        Descriptor((1, 1, 1, 1, 1), ["relu1_1"], "median")

@@ -1,10 +1,14 @@
 """Distillation: balancing changes no function, R² has known values, the student learns."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from texnet.descriptors import WIDTHS, Descriptor, initialise
+from texnet.artifacts import read_tensors, sha256
+from texnet.data import write_image
+from texnet.descriptors import WIDTHS, Descriptor, initialise, load
 from texnet.distillation import (
     DISTILLED_LAYERS,
     Readouts,
@@ -13,6 +17,7 @@ from texnet.distillation import (
     balance,
     distil,
     explained,
+    publish,
 )
 
 
@@ -71,6 +76,31 @@ def test_a_few_steps_explain_more(teacher, tmp_path):
     seen = []
     distil(teacher, images, settings, on_step=lambda step, shares: seen.append(shares["relu1_1"]))
     assert np.mean(seen[-5:]) < 0.8 * np.mean(seen[:5])
+
+
+def test_what_is_published_says_where_it_comes_from_and_is_the_student(teacher, tmp_path):
+    """Nine images, of which every eighth is held out; the weights at half precision."""
+    photos, out = tmp_path / "photos", tmp_path / "lite.safetensors"
+    rng = torch.Generator().manual_seed(0)
+    for i in range(9):
+        write_image(photos / f"{i}.png", torch.rand((3, 16, 160), generator=rng))
+    source = tmp_path / "teacher.safetensors"
+    source.write_bytes(b"whatever")
+    student, readouts = student_and_readouts()
+    settings = Settings(steps=3, seed=5)
+    r2 = publish(source, teacher, student, readouts, [photos], out, settings, "a note")
+    assert list(r2) == list(DISTILLED_LAYERS) and max(r2.values()) < 1
+    _, told = read_tensors(out)
+    assert told["images"] == "7 images of photos"
+    assert told["heldout"] == "2 images, every 8th by path"
+    assert json.loads(told["r2"]) == {layer: round(value, 4) for layer, value in r2.items()}
+    assert json.loads(told["teacher_sha256"]) == {"teacher.safetensors": sha256(source)}
+    assert json.loads(told["settings"])["steps"] == 3 and told["teacher"].endswith("a note")
+    assert "--teacher teacher.safetensors --images photos --steps 3 --seed 5" in told["command"]
+    loaded = load("vgg19_lite", DISTILLED_LAYERS, weights=out, checksum=sha256(out))
+    image = torch.rand((1, 3, 16, 16), generator=rng)
+    for layer, features in loaded(image).items():
+        assert torch.equal(features, student(image)[layer])
 
 
 def test_views_have_the_size_and_come_from_the_generator():

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from texnet import config, generators
-from texnet.artifacts import write_json
+from texnet.artifacts import write_json, write_tensors
+from texnet.errors import DataError
 from texnet.inputs import HELDOUT_SEED, Inputs, NoiseStream, heldout_images
 from texnet.metrics import uniform_region
 from texnet.scoring import score
+from texnet.stylization_scoring import score_baseline
 from texnet.training import objective_of, save_generator
 
 CPU = torch.device("cpu")
@@ -241,3 +243,18 @@ def test_every_run_is_measured_by_one_objective(scored):
         {"normalise_gradients": True},
     ):
         assert scored(run(noisy, **change), [40], net) == plain
+
+
+def test_a_baseline_that_is_none_and_one_without_its_images(tmp_path):
+    settings = run()
+    write_json(tmp_path / "run.json", config.to_json(settings))
+    with pytest.raises(DataError, match=r"run\.json: is a training, wanted a baseline"):
+        score_baseline(tmp_path, CPU)
+    baseline = config.Optimisation(
+        name="gatys", seed=0, descriptor=settings.descriptor, objective=settings.objective,
+        images=settings.images, start="noise", evaluations=1, device="cpu",
+    )  # fmt: skip
+    write_json(tmp_path / "run.json", config.to_json(baseline))
+    write_tensors(tmp_path / "images.safetensors", {"chelsea/start": torch.zeros(3, 32, 32)}, {})
+    with pytest.raises(DataError, match=r"images\.safetensors: no image 'flower/start'; optimise"):
+        score_baseline(tmp_path, CPU)

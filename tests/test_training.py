@@ -12,7 +12,7 @@ import torch
 from texnet import checkpoints, config, generators, training
 from texnet.artifacts import read_tensors, sha256
 from texnet.data import load_image, read_image, write_image
-from texnet.errors import DataError, DivergenceError, UnfinishedError
+from texnet.errors import DataError, DivergenceError, UnfinishedError, WriteError
 from texnet.training import load_generator, train
 
 CPU = torch.device("cpu")
@@ -209,6 +209,27 @@ def test_another_machine_is_named(tmp_path, monkeypatch, caplog, other):
     assert (
         f"was made with another {other} ({here[other]!r}, here 'another'): goes on" in caplog.text
     )
+
+
+def test_a_checkpoint_that_cannot_be_read_again_leaves_the_older_ones(tmp_path, monkeypatch):
+    checkpoint = checkpoints.Checkpoint(tmp_path, {"run": 1}, CPU)
+    checkpoint.save({"iteration": 1})
+    whole = checkpoint.path.read_bytes()
+    monkeypatch.setattr(checkpoints, "write_bytes", lambda path, content: path.write_bytes(b"{"))
+    with pytest.raises(WriteError, match=r"\.new: cannot be read again .* the disk fails"):
+        checkpoint.save({"iteration": 2})
+    assert checkpoint.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(95, "not supported")])
+def test_a_file_system_without_locks_is_told_and_worked_on(tmp_path, monkeypatch, caplog, error):
+    def acquire(self, timeout=None, **more):
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with checkpoints.alone(tmp_path / "out"):
+        assert (tmp_path / "out").is_dir()
+    assert "cannot be locked" in caplog.text and "going on without" in caplog.text
 
 
 def test_checkpoints_in_a_folder_of_their_own(tmp_path, monkeypatch):
