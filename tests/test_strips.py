@@ -60,7 +60,7 @@ def height(request, monkeypatch):
 @pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
 @pytest.mark.parametrize("norm", ["instance", "batch", "instance_first", "lrn_first", "none"])
 def test_every_network(norm, upsampling, height, monkeypatch):
-    for noise_channels, blocks, kept in itertools.product((0, 2), (0, 1, 2), KEPT):
+    for noise_channels, blocks, kept in itertools.product((0, 2), (0, 2), KEPT):
         monkeypatch.setattr(strips, "KEPT", kept)
         net = network(
             norm=norm, upsampling=upsampling, noise_channels=noise_channels, blocks=blocks

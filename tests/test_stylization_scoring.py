@@ -1,6 +1,8 @@
 """Scores of stylizations: identities between networks, measured by hand, the same for all runs."""
 
+import copy
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -44,6 +46,11 @@ def run(generator=STYLENET, heldout_size=32, **objective):
 
 def made(settings):
     """An untrained network with large scales that has seen some batches, as batch norm needs it."""
+    return copy.deepcopy(_made(settings))
+
+
+@functools.cache
+def _made(settings):
     net = generators.build(settings.generator, settings.seed, settings.images).train()
     for name, weights in net.state_dict().items():
         if name.endswith("weight") and weights.ndim == 1:
