@@ -50,7 +50,7 @@ def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch, function):
     owner = os if function == "fsync" else type(path)
     full = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(owner, function, raising(full))
-    with pytest.raises(WriteError, match=r"a\.bin: .*No space left on device, 3 bytes") as caught:
+    with pytest.raises(WriteError, match=r"a\.bin: .*No space left on device") as caught:
         write_bytes(path, b"new")
     assert caught.value.code == 74
     assert path.read_bytes() == b"old"

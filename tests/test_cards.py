@@ -229,7 +229,7 @@ def test_what_else_the_metadata_say_is_shown_and_harmless(tmp_path):
     })  # fmt: skip
     card = cards.card(file)
     facts = tables(card)["Recorded with the weights"]
-    assert facts["seconds of training"] == "12.5"
+    assert facts["seconds"] == "12.5"
     assert facts["SHA-256 of the exemplar"] == "ab" * 32
     assert (
         facts["source"].startswith(r"a\|b # c &lt;script> [31m xxx") and len(facts["source"]) < 500

@@ -7,9 +7,11 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from texnet.errors import DataError, MissingError, WriteError
 from texnet.process import namespace
@@ -58,11 +60,13 @@ def check_writable(path: Path) -> None:
         ) from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` holds the old bytes or the new ones, never a part.
+@contextmanager
+def placed(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, that takes the place of ``path`` once it is whole: old bytes or new ones.
 
-    The bytes go to a temporary file in the same directory, are synced, and replace ``path`` in one
-    rename. Raises :class:`WriteError` when the file system refuses (disk full, no permission).
+    It is a temporary one in the same directory; at the end it is synced and renamed, or, after an
+    error, removed. Raises :class:`WriteError` when the file system refuses (disk full, no
+    permission).
     """
     path = Path(path)
     part = None
@@ -73,7 +77,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             dir=path.parent, prefix=f".{path.name[:64]}.{_writer()}.", suffix=".part", delete=False
         ) as stream:
             part = Path(stream.name)
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         # NamedTemporaryFile makes private files; the result gets the usual permissions.
@@ -88,13 +92,19 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.close(directory)
     except OSError as error:
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror}, {len(content)} bytes); "
+            f"{path}: cannot be written ({error.strerror}); "
             "free some space or choose a directory you may write to"
         ) from error
     finally:
         # After an error, and after Ctrl-C; once renamed there is nothing to remove.
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` as :func:`placed` does: old bytes or new ones, never a part."""
+    with placed(path) as stream:
+        stream.write(content)
 
 
 def _writer() -> str:
@@ -186,6 +196,38 @@ def check_digest(path: Path, metadata: Mapping[str, str]) -> None:
             f"{path}: is damaged: sha256 of its content is {found}, {metadata[DIGEST]} when it was "
             "written; delete it to make it anew, or restore it"
         )
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself."""
+
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    """Type and shape by name."""
+
+
+def read_header(path: Path, wanted: str = "safetensors") -> Header:
+    """The header of a safetensors file, read without PyTorch; its digest is checked.
+
+    Args:
+        path: the file.
+        wanted: what it should be, for the message where it is not there.
+
+    Raises:
+        MissingError, DataError: no such file; not safetensors, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(check_file(path, wanted), framework="np") as stream:
+            metadata = dict(stream.metadata() or {})
+            slices = {name: stream.get_slice(name) for name in stream.keys()}
+            tensors = {k: (s.get_dtype(), tuple(s.get_shape())) for k, s in slices.items()}
+        check_digest(path, metadata)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as safetensors ({error}); restore it") from error
+    return Header(metadata, tensors)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

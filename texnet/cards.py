@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from texnet.artifacts import DIGEST, GENERATOR, check_digest, check_file
+from texnet.artifacts import DIGEST, GENERATOR, Header, read_header
 from texnet.config import Images, Objective, Optimiser, Texture, Training
-from texnet.errors import DataError
 from texnet.networks import SkipNet, StyleNet, TextureNetV1, TextureNetV2
 from texnet.registry import DRAWN, PHOTOS, registered
 from texnet.releases import run_of
@@ -60,7 +58,6 @@ FORMATS = {
 }
 FACTS = {
     "final_objective": "objective of the last batch, all terms and weights",
-    "seconds": "seconds of training",
     "torch": "PyTorch",
     "exemplar_sha256": "SHA-256 of the exemplar",
     IMPORTED: "imported from",
@@ -83,50 +80,18 @@ CITATION = """\
 }"""
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a safetensors file says of itself.
-
-    Attributes:
-        metadata: as the file has them.
-        tensors: type and shape by name.
-    """
-
-    metadata: Mapping[str, str]
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
-
-    @property
-    def imported(self) -> bool:
-        """Whether texnet converted what others had trained."""
-        return IMPORTED in self.metadata
-
-    @property
-    def parameters(self) -> int:
-        """Numbers that were trained: running statistics do not count."""
-        return sum(
-            math.prod(shape)
-            for name, (_, shape) in self.tensors.items()
-            if name.rpartition(".")[2] not in BUFFERS
-        )
+def is_imported(header: Header) -> bool:
+    """Whether texnet converted what others had trained."""
+    return IMPORTED in header.metadata
 
 
-def read_header(path: Path) -> Header:
-    """The header of a safetensors file, whose own digest is checked where it has one.
-
-    Raises:
-        MissingError, DataError: no such file; not safetensors, or damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(check_file(path, "safetensors"), framework="np") as stream:
-            metadata = dict(stream.metadata() or {})
-            slices = {name: stream.get_slice(name) for name in stream.keys()}
-            tensors = {k: (s.get_dtype(), tuple(s.get_shape())) for k, s in slices.items()}
-        check_digest(path, metadata)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({error}); restore it") from error
-    return Header(metadata, tensors)
+def parameter_count(header: Header) -> int:
+    """Numbers that were trained: running statistics do not count."""
+    return sum(
+        math.prod(shape)
+        for name, (_, shape) in header.tensors.items()
+        if name.rpartition(".")[2] not in BUFFERS
+    )
 
 
 def describe(path: Path) -> str:
@@ -179,11 +144,11 @@ def card(path: Path, picture: str | None = None, files: Mapping[str, str] | None
         "## Use",
         commands(run, clean(path.name)),
         *section("Files", [(f"`{name}`", what) for name, what in (files or {}).items()]),
-        *section("Network", network(run, header.parameters)),
-        *section("Training", exemplar if header.imported else training(run)),
+        *section("Network", network(run, parameter_count(header))),
+        *section("Training", exemplar if is_imported(header) else training(run)),
         *section("Recorded with the weights", facts(header.metadata)),
         "## Limits",
-        "\n".join(f"- {line}" for line in limits(run, header.imported)),
+        "\n".join(f"- {line}" for line in limits(run, is_imported(header))),
         "## Licence",
         licence(run, header),
         "## Citation",
@@ -368,7 +333,7 @@ def limits(run: Training, imported: bool) -> Iterable[str]:
 def ours(run: Training, header: Header) -> bool:
     """Whether the weights are texnet's to license: of its own exemplar, and of no user's images."""
     own = run.images.reference[0] in DRAWN and {*run.images.files} <= {*DRAWN, *PHOTOS}
-    return own and not header.imported
+    return own and not is_imported(header)
 
 
 def licence(run: Training, header: Header) -> str:
@@ -376,7 +341,7 @@ def licence(run: Training, header: Header) -> str:
     exemplar = exemplar_licence(run.images.reference[0])
     if ours(run, header):
         return f"Weights: MIT, as texnet, which made them. {exemplar}"
-    if not header.imported:
+    if not is_imported(header):
         return f"The weights belong to whoever trained them; texnet's code is MIT. {exemplar}"
     digest = header.metadata.get(IMPORTED_DIGEST)
     entries = (entry for several in registered().values() for entry in several)

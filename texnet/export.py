@@ -19,6 +19,7 @@ from texnet import cards, config, data, releases
 from texnet.artifacts import (
     GENERATOR,
     check_writable,
+    read_header,
     read_json,
     read_tensors,
     sha256,
@@ -132,8 +133,8 @@ def onnx(model: Path, out: Path) -> list[Check]:
 
 def about(model: Path, run: config.Training) -> dict[str, str]:
     """What the ONNX file of a model says of it."""
-    header, run = cards.read_header(model), shareable(run)
-    said = told(run, header.imported) | {"model_sha256": sha256(model)}
+    header, run = read_header(model), shareable(run)
+    said = told(run, cards.is_imported(header)) | {"model_sha256": sha256(model)}
     said["licence"] = cards.licence(run, header)
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in said.items()}
 
@@ -233,7 +234,7 @@ def hub(model: Path, folder: Path, picture: Path | None = None) -> list[Path]:
         write_text(made / ATTRIBUTES, LARGE_FILES)
         write_text(made / README, readme(made, net, run))
         written = {name: sha256(made / name) for name in COMPLETED}
-        said = told(run, cards.read_header(model).imported)
+        said = told(run, cards.is_imported(read_header(model)))
         write_json(made / CONFIG, {**MARK, WRITTEN: written, **said})
         return _moved(made, folder)
 
@@ -321,7 +322,7 @@ def shown(net: Network, run: config.Training) -> Tensor:
 def readme(folder: Path, net: Network, run: config.Training) -> str:
     """The card of the model in a folder, below what the Hub reads."""
     texture = isinstance(run.images, config.Texture)
-    there, header = (folder / ONNX).is_file(), cards.read_header(folder / WEIGHTS)
+    there, header = (folder / ONNX).is_file(), read_header(folder / WEIGHTS)
     about = {
         "license": "mit" if cards.ours(run, header) else "other",
         "library_name": "texnet",
@@ -338,7 +339,7 @@ def readme(folder: Path, net: Network, run: config.Training) -> str:
         CONFIG: "the run: what the training was given; files by name, without their folders",
         ONNX: f"not here: `texnet export {WEIGHTS} --onnx {ONNX}` makes it",
     }
-    if header.imported:
+    if cards.is_imported(header):
         files[WEIGHTS] = "the weights, with the network in their metadata"
         files[CONFIG] = f"the network; {UNKNOWN}"
     if there:

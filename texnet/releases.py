@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from texnet import validation
-from texnet.artifacts import GENERATOR, check_digest, check_file, read_json, write_bytes
+from texnet.artifacts import GENERATOR, check_file, read_header, read_json, write_bytes
 from texnet.config import Training, to_json
 from texnet.errors import DataError
 from texnet.validation import parse
@@ -24,14 +24,7 @@ def run_of(model: Path) -> Training:
     Raises:
         MissingError, DataError: no such file; not a generator of this project.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(check_file(model, "a released generator"), framework="np") as stream:
-            metadata = dict(stream.metadata() or {})
-        check_digest(model, metadata)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{model}: cannot be read as safetensors ({error}); restore it") from error
+    metadata = read_header(model, "a released generator").metadata
     if metadata.get("format") != GENERATOR or "run" not in metadata:
         raise DataError(f"{model}: is no generator made by texnet train")
     try:

@@ -7,9 +7,8 @@ picture a little.
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from texnet.apply import Checks, Look
-from texnet.artifacts import _sweep, _writer, check_file
+from texnet.artifacts import check_file, placed
 from texnet.data import MIN_SIDE, fit
 from texnet.errors import DataError, UsageError, WriteError
 from texnet.generators import Network
@@ -195,10 +194,10 @@ def frames(path: Path, size: int | None = None) -> Iterator[Frame]:
 
 
 class Writer:
-    """Writes frames to an MP4 file, H.264 without sound, that is whole or absent.
+    """Writes frames as MP4, H.264 without sound.
 
     Args:
-        out: the file.
+        path: the file.
         film: whose frames they are; the first one is shown at once.
         shape: height and width of a frame; of an odd side the last pixel is cut off.
 
@@ -206,61 +205,41 @@ class Writer:
         OSError, av.FFmpegError: it cannot be written; so do the methods.
     """
 
-    def __init__(self, out: Path, film: Film, shape: tuple[int, int]) -> None:
+    def __init__(self, path: Path, film: Film, shape: tuple[int, int]) -> None:
         # The encoder halves the resolution of colours: sides are even.
         self.height, self.width = (side - side % 2 for side in shape)
-        self.out, self.film, self.last = out, film, -1
+        self.film, self.last = film, -1
         self.first: Fraction | None = None
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out.parent)
-        prefix = f".{out.name[:64]}.{_writer()}."
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=prefix, suffix=".part")
-        os.close(handle)
-        self.part = Path(name)
-        self.container: Any = None
-        try:
-            self._open()
-        except BaseException:
-            self.drop()
-            raise
-
-    def _open(self) -> None:
-        self.container = library().open(str(self.part), "w", format="mp4")
-        self.pictures = self.container.add_stream("libx264", rate=self.film.rate)
+        self.container = library().open(str(path), "w", format="mp4")
+        self.pictures = self.container.add_stream("libx264", rate=film.rate)
         self.pictures.width, self.pictures.height = self.width, self.height
         self.pictures.pix_fmt = "yuv420p"
-        self.pictures.time_base = self.pictures.codec_context.time_base = self.film.tick
+        self.pictures.time_base = self.pictures.codec_context.time_base = film.tick
         # One thread: the encoder's result depends on how many there are.
         self.pictures.options = {"crf": QUALITY, "threads": "1"}
 
-    def write(self, image: Tensor, time: Fraction, duration: Fraction) -> None:
-        """Add a frame (3, H, W), values clamped to [0, 1], with its times in the film."""
+    def write(self, frame: Frame, image: Tensor) -> None:
+        """Add an image (3, H, W), values clamped to [0, 1], with the times of a frame."""
         pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
         kept = pixels[: self.height, : self.width].contiguous().numpy()
-        frame = library().VideoFrame.from_ndarray(kept, format="rgb24")
-        self.first = time if self.first is None else self.first
+        made = library().VideoFrame.from_ndarray(kept, format="rgb24")
+        self.first = frame.time if self.first is None else self.first
         # Times must rise, which those of a damaged file may not.
-        self.last = max(round((time - self.first) / self.film.tick), self.last + 1)
-        frame.pts, frame.time_base = self.last, self.film.tick
-        frame.duration = max(1, round((duration or 1 / self.film.rate) / self.film.tick))
-        self.container.mux(self.pictures.encode(frame))
+        self.last = max(round((frame.time - self.first) / self.film.tick), self.last + 1)
+        made.pts, made.time_base = self.last, self.film.tick
+        shown = frame.duration or 1 / self.film.rate
+        made.duration = max(1, round(shown / self.film.tick))
+        self.container.mux(self.pictures.encode(made))
 
     def finish(self) -> None:
-        """End the file and put it in its place."""
+        """Encode what is left, and end the file."""
         self.container.mux(self.pictures.encode())
         self.container.close()
-        with self.part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        self.part.chmod(0o666 & ~umask)
-        self.part.replace(self.out)
 
     def drop(self) -> None:
-        """Leave nothing behind, where it was not finished."""
+        """Let go of a file that nobody wants any more."""
         with suppress(Exception):
             self.container.close()
-        self.part.unlink(missing_ok=True)
 
 
 def stylize(
@@ -291,25 +270,26 @@ def stylize(
         WriteError: ``out`` cannot be written.
     """
     film = survey(source, size)
-    av = library()
-    writer: Writer | None = None
+    given = frames(source, size)
+    first = next(given, None)
+    if first is None:
+        raise DataError(f"{source}: has no frame that can be read; restore it")
+    height, width = first.image.shape[-2:]
+    check(source, *look.worked_on(source, (height, width)))
     end = Fraction(0)
-    try:
-        with Progress(source.name, film.frames) as show:
-            for done, frame in enumerate(frames(source, size), 1):
-                if writer is None:
-                    height, width = frame.image.shape[-2:]
-                    check(source, *look.worked_on(source, (height, width)))
-                    writer = Writer(out, film, (height, width))
-                writer.write(look(net, frame.image, seed, number), frame.time, frame.duration)
-                end = max(end, frame.time + frame.duration)
-                show(done)
-        if writer is None:
-            raise DataError(f"{source}: has no frame that can be read; restore it")
-        _check_end(source, end, film.end, film.rate)
-        writer.finish()
-    except (OSError, av.FFmpegError) as error:
-        raise WriteError(f"{out}: cannot be written ({error.strerror}); free some space") from error
-    finally:
-        if writer is not None:
-            writer.drop()
+    with placed(out) as stream:
+        writer: Writer | None = None
+        try:
+            writer = Writer(Path(stream.name), film, (height, width))
+            with Progress(source.name, film.frames) as show:
+                for done, frame in enumerate(itertools.chain([first], given), 1):
+                    writer.write(frame, look(net, frame.image, seed, number))
+                    end = max(end, frame.time + frame.duration)
+                    show(done)
+            _check_end(source, end, film.end, film.rate)
+            writer.finish()
+        except library().FFmpegError as error:
+            raise WriteError(f"{out}: cannot be written ({error.strerror})") from error
+        finally:
+            if writer is not None:
+                writer.drop()
