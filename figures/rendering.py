@@ -14,42 +14,10 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from figures.pages import page
 from texnet.artifacts import write_text
 from texnet.evidence import VERDICTS
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.45 Georgia, "Times New Roman", serif; color: #222; background: #fff;
-       max-width: 80em; margin: 2em auto; padding: 0 1em; }}
-.scroll {{ overflow: auto; margin-bottom: 2em; }}
-.long {{ max-height: 85vh; }}
-.long table {{ min-width: 72em; }}
-table {{ border-collapse: collapse; min-width: 48em; }}
-th, td {{ padding: 0.3em 0.7em; text-align: left; vertical-align: top;
-         border-bottom: 1px solid #ddd; }}
-tbody th {{ font-weight: normal; }}
-thead th {{ position: sticky; top: 0; background: #fff; box-shadow: inset 0 -2px #222; }}
-th button {{ all: unset; cursor: pointer; }}
-th button:focus-visible {{ outline: 2px solid #1b6ca8; }}
-th button::after {{ content: "\\a0\\2195"; color: #767676; }}
-th[aria-sort="ascending"] button::after {{ content: "\\a0\\2191"; color: inherit; }}
-th[aria-sort="descending"] button::after {{ content: "\\a0\\2193"; color: inherit; }}
-.supported {{ background: #d5ecd4; }}
-.contradicted {{ background: #f6cfca; }}
-.inconclusive {{ background: #fbedc4; }}
-.not-tested {{ background: #e6e6e6; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}{script}</body>
-</html>
-"""
 SORTABLE = Path(__file__).with_name("sortable.js")
 MARKS = "\ue000\ue001"
 """Around what is bold: characters that no format escapes."""
@@ -105,11 +73,6 @@ def save(title: str, tables: Sequence[Table], out: Path) -> None:
     write_text(out.with_suffix(".md"), "\n".join(map(markdown, tables)))
     write_text(out.with_suffix(".tex"), "\n".join(map(latex, tables)))
     write_text(out.with_suffix(".csv"), "\n".join(map(plain, tables)))
-
-
-def page(title: str, body: str, script: str = "") -> str:
-    """An HTML document that stands alone."""
-    return PAGE.format(title=escape(title), body=body, script=script)
 
 
 def marked(text: str, form: str) -> str:

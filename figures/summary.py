@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from figures.rendering import arguments, page
+from figures.pages import page
+from figures.rendering import arguments
 from figures.table_claims import Measure, by_claim, shown, votes
 from texnet.artifacts import read_json, write_text
 from texnet.evidence import VERDICTS

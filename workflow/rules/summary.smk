@@ -19,7 +19,8 @@ rule summary:
         settings="results/summary.json",
         script=local("figures/summary.py"),
         parts=[
-            local(f"figures/{name}") for name in ("method.html", "rendering.py", "table_claims.py")
+            local(f"figures/{name}")
+            for name in ("method.html", "page.html", "pages.py", "rendering.py", "table_claims.py")
         ],
     output:
         report("figures/summary.html", category="Start here", labels={"page": "claims by topic"}),

@@ -1,6 +1,8 @@
 """The tables for reading and typesetting, one script each."""
 
-RENDERING = [local("figures/rendering.py"), local("figures/sortable.js")]
+RENDERING = [
+    local(f"figures/{name}") for name in ("rendering.py", "pages.py", "page.html", "sortable.js")
+]
 
 
 rule table_claims:
