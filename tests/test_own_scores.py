@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import picture
 from test_cli import call, refused, workplace  # noqa: F401 (fixture)
 
 from texnet import config, data, generators, own, own_compared, own_scores, scoring, training
@@ -21,16 +22,6 @@ DIVERSITY = ("pairwise_pixels", "pairwise_features", "vendi", "neighbour_entropy
 OPTIONS = ("--threads", 1, "--device", "cpu")
 PLAIN = (*OPTIONS, "--descriptor", "random", "-n", 8)
 LAYERS = ("relu1_1", "relu2_1")
-
-
-def picture(path, width, height, seed=0):
-    """A smooth picture with a grain."""
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.random((1, 3, 5, 7), dtype=np.float32))
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
-    grain = torch.from_numpy(rng.random((3, height, width), dtype=np.float32))
-    data.write_image(Path(path), 0.7 * smooth + 0.3 * grain)
-    return Path(path)
 
 
 def folder(name, count, side=40):

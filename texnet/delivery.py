@@ -18,6 +18,7 @@ from torch import Tensor
 
 from texnet import cards, config
 from texnet.artifacts import (
+    read_header,
     read_json,
     read_tensors,
     sha256,
@@ -60,7 +61,7 @@ def delivered(out: Path, run: config.Training) -> bool:
         return False
     try:
         found = difference(config.to_json(run_of(out)), config.to_json(run), HOW)
-        if not found and read_tensors(out)[1].get("exemplar_sha256", "") != checksum(run):
+        if not found and read_header(out).metadata.get("exemplar_sha256", "") != checksum(run):
             found = f"picture of the name {run.images.reference[0]}"
     except (DataError, UsageError):
         found = "kind of file"
@@ -92,7 +93,8 @@ def begun(out: Path, run: config.Training) -> config.Training:
                 "another --out"
             )
         run = replace(run, threads=kept.threads) if kept else run
-    others = [path for path in folder.glob("*") if not _ours(path)] if folder.is_dir() else []
+    there = folder.glob("*") if folder.is_dir() else ()
+    others = [path for path in there if not _ours(path, out)]
     if others:
         raise UsageError(f"{others[0]}: no training made that; choose another --out")
     inputs = {os.path.realpath(name) for name in run.images.files}
@@ -108,10 +110,10 @@ def begun(out: Path, run: config.Training) -> config.Training:
     return run
 
 
-def _ours(path: Path) -> bool:
-    """Whether a file in a training's folder is the training's."""
-    known = path.name in (RUN, HISTORY_FILE, SAMPLES) or path.suffix in (".safetensors", ".part")
-    return known or path.name.startswith(("checkpoint-", ".texnet"))
+def _ours(path: Path, out: Path) -> bool:
+    """Whether a file in the folder in which ``out`` is trained is the training's."""
+    known = path.name in (RUN, MODEL, HISTORY_FILE, SAMPLES, out.name)
+    return known or path.name.startswith(("checkpoint-", "."))
 
 
 def _delivery(out: Path) -> bool:
@@ -124,19 +126,21 @@ def _delivery(out: Path) -> bool:
 
 
 @contextmanager
-def emptied(folder: Path) -> Iterator[None]:
+def emptied(out: Path) -> Iterator[None]:
     """Within it a mistake leaves no folder behind, unless there is something to go on with."""
+    folder = workplace(out)
     try:
         yield
     except TexnetError:
         if not any(folder.glob("checkpoint-*")) and not (folder / MODEL).exists():
-            clear(folder)
+            clear(out)
         raise
 
 
-def clear(folder: Path) -> None:
+def clear(out: Path) -> None:
     """Remove what a training made in its folder; and the folder, where nothing else is in it."""
-    for path in filter(_ours, list(folder.glob("*"))):
+    folder = workplace(out)
+    for path in [path for path in folder.glob("*") if _ours(path, out)]:
         path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
@@ -196,7 +200,7 @@ def deliver(run: config.Training, exemplar: str, out: Path, device: torch.device
     write_bytes(out.with_suffix(".csv"), (folder / HISTORY_FILE).read_bytes())
     write_text(out.with_suffix(".md"), cards.card(whole))
     whole.replace(out)
-    clear(folder)
+    clear(out)
     return [out, *map(out.with_suffix, BESIDE)]
 
 

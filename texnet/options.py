@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 Run = Callable[[argparse.Namespace], None]
+Number = TypeVar("Number", int, float)
+Reads = Callable[[str], Number]
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,32 +46,28 @@ class Verbs:
         return p
 
 
-def whole(low: int, high: int = 2**31 - 1) -> Callable[[str], int]:
-    """A type of argument: a whole number in ``low`` to ``high``."""
-
-    def number(text: str) -> int:
-        try:
-            if low <= int(text) <= high:
-                return int(text)
-        except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number in {low} to {high}")
-
-    return number
-
-
-def share(low: float, high: float) -> Callable[[str], float]:
+def ranged(kind: Callable[[str], Number], what: str, low: Number, high: Number) -> Reads[Number]:
     """A type of argument: a number in ``low`` to ``high``."""
 
-    def number(text: str) -> float:
+    def number(text: str) -> Number:
         try:
-            if low <= float(text) <= high:
-                return float(text)
+            if low <= kind(text) <= high:
+                return kind(text)
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number in {low:g} to {high:g}")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a {what} in {low:.10g} to {high:.10g}")
 
     return number
+
+
+def whole(low: int, high: int = 2**31 - 1) -> Reads[int]:
+    """A type of argument: a whole number in ``low`` to ``high``."""
+    return ranged(int, "whole number", low, high)
+
+
+def share(low: float, high: float) -> Reads[float]:
+    """A type of argument: a number in ``low`` to ``high``."""
+    return ranged(float, "number", low, high)
 
 
 def extent(text: str) -> tuple[int, int]:

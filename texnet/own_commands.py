@@ -87,7 +87,7 @@ def _train(run: config.Training, args: argparse.Namespace) -> None:
     suffixed(out, ".safetensors")
     check_writable(out)
     folder = delivery.workplace(out)
-    with alone(folder), delivery.emptied(folder):
+    with alone(folder), delivery.emptied(out):
         if delivery.delivered(out, run):
             print(f"{out}: is trained already; delete it to train again")
             return

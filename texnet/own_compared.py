@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from texnet import config, data, own
-from texnet.artifacts import read_tensors, sha256
+from texnet.artifacts import read_header, sha256
 from texnet.config import Optimisation, Texture, Training
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.generators import Network
@@ -98,9 +98,9 @@ def contents_of(path: Path) -> dict[str, Path]:
     return found
 
 
-def runs_of(given: Iterable[Given]) -> list[Training]:
-    """The trainings of the models among what is given."""
-    return [each.run for each in given if each.run]
+def first_run(given: Iterable[Given]) -> Training | None:
+    """The training of the first model among what is given."""
+    return next((each.run for each in given if each.run), None)
 
 
 def check_kinds(given: Sequence[Given], content: Path | None, choices: own.Choices) -> None:
@@ -152,7 +152,7 @@ def exemplar_of(given: Sequence[Given], chosen: str | None) -> str:
             f"{source}: no such file, which is the exemplar of {model.path}; name it with "
             "--exemplar"
         )
-    wanted = read_tensors(model.path)[1].get("exemplar_sha256")
+    wanted = read_header(model.path).metadata.get("exemplar_sha256")
     if wanted and sha256(Path(source)) != wanted:
         raise DataError(
             f"{source}: is not the picture that {model.path} was trained on, which has SHA-256 "
@@ -191,15 +191,15 @@ def texture_run(given: Sequence[Given], exemplar: str, choices: own.Choices) -> 
         UsageError: sizes that cannot be.
     """
     with own.one_line():
-        for run in runs_of(given)[:1]:
-            if isinstance(run.images, Texture):
-                images = replace(
-                    run.images,
-                    exemplar=exemplar,
-                    size=choices.size or run.images.size,
-                    exemplar_size=choices.exemplar_size or run.images.exemplar_size,
-                )
-                return measurement(run, images, choices)
+        run = first_run(given)
+        if run is not None and isinstance(run.images, Texture):
+            images = replace(
+                run.images,
+                exemplar=exemplar,
+                size=choices.size or run.images.size,
+                exemplar_size=choices.exemplar_size or run.images.exemplar_size,
+            )
+            return measurement(run, images, choices)
         sides = [min(shape_of(file)) for each in given for file in each.files]
         fitting = min([*sides, min(data.load_image(exemplar).shape[-2:])])
         return own.optimisation(exemplar, replace(choices, size=choices.size or fitting))
@@ -216,8 +216,8 @@ def compared_size(given: Sequence[Given], exemplar: str, choices: own.Choices) -
     if choices.size:
         return choices.size
     sides = [max(shape_of(file)) for each in given for file in each.files]
-    sides += [config.stylization(run).heldout_size for run in runs_of(given)]
-    if not runs_of(given):
+    sides += [config.stylization(each.run).heldout_size for each in given if each.run]
+    if first_run(given) is None:
         sides.append(max(data.load_image(exemplar).shape[-2:]))
     return min(sides)
 
@@ -234,18 +234,16 @@ def style_run(
     The style is as large beside an image of ``size`` as it was beside that model's.
     """
     with own.one_line():
-        for run in runs_of(given)[:1]:
-            images = config.stylization(run)
-            made = max(images.heldout_size, size)
-            shown = max(data.MIN_SIDE, round(images.style_size * size / made))
-            style_size = choices.exemplar_size or shown
-            images = replace(images, style=exemplar, style_size=style_size, heldout_size=size)
-            found = measurement(run, images, choices)
-            break
-        else:
+        run = first_run(given)
+        if run is None:
             content = str(next(iter(contents.values())))
-            found = own.optimisation(exemplar, replace(choices, size=size), content=content)
-    return found
+            return own.optimisation(exemplar, replace(choices, size=size), content=content)
+        images = config.stylization(run)
+        made = max(images.heldout_size, size)
+        shown = max(data.MIN_SIDE, round(images.style_size * size / made))
+        style_size = choices.exemplar_size or shown
+        images = replace(images, style=exemplar, style_size=style_size, heldout_size=size)
+        return measurement(run, images, choices)
 
 
 def comparison(run: Optimisation, size: int, choices: own.Choices) -> str:
