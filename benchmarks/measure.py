@@ -53,6 +53,8 @@ OURS = ("fp32", "bf16")
 PARTS = ("fp32, part 4", "bf16, part 4")
 CONTIGUOUS = "fp32, contiguous"
 """With the generator's weights in PyTorch's usual layout (acceleration.channels_last: false)."""
+DIRECT = "fp32, direct"
+"""Without Winograd's algorithm (descriptor.winograd: false)."""
 STRIPS = 1024
 """Side of an image from which on it is stylized by strips, too."""
 
@@ -99,7 +101,7 @@ class Workload:
 
 WORKLOADS = {
     "train-stylenet": Workload(
-        "StyleNet", 2, ("plain", *OURS, CONTIGUOUS), ((256, 4),), ((32, 2),)
+        "StyleNet", 2, ("plain", *OURS, DIRECT, CONTIGUOUS), ((256, 4),), ((32, 2),)
     ),
     "train-v1": Workload("TextureNetV1", 2, ("plain", *OURS, *PARTS), ((256, 16),), ((64, 6),)),
     "train-v2": Workload("TextureNetV2", 2, OURS, ((256, 16),), ((32, 2),), counted="fp32"),
@@ -107,7 +109,7 @@ WORKLOADS = {
         "StyleNet", 1, ("plain", *OURS, CONTIGUOUS), ((96, 2),), ((96, 2),)
     ),
     "optimise": Workload(
-        "VGG-19", 2, (PLAIN[1], *OURS), ((256, 1), (512, 1)), ((32, 1),), counted=PLAIN[1]
+        "VGG-19", 2, (PLAIN[1], *OURS, DIRECT), ((256, 1), (512, 1)), ((32, 1),), counted=PLAIN[1]
     ),
     "stylize": Workload(
         "StyleNet", 1, ("plain", *OURS, "strips"), tuple((256 << i, 1) for i in range(4)),

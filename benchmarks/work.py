@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import plain
-from benchmarks.measure import PLAIN, ROOT, Case
+from benchmarks.measure import DIRECT, PLAIN, ROOT, Case
 from texnet import (
     baselines,
     config,
@@ -104,10 +104,11 @@ def plain_objective(
     )  # fmt: skip
 
 
-def untrained(settings: config.Objective, tiny: bool) -> descriptors.Descriptor:
+def untrained(settings: config.Objective, way: str, tiny: bool) -> descriptors.Descriptor:
     """VGG-19, a narrow one in tests, with random weights: time does not depend on them."""
     wanted = {*settings.style_layers, *(settings.content_layers if settings.content_weight else ())}
-    made = descriptors.Descriptor(descriptors.WIDTHS["vgg19_lite" if tiny else "vgg19"], wanted)
+    widths = descriptors.WIDTHS["vgg19_lite" if tiny else "vgg19"]
+    made = descriptors.Descriptor(widths, wanted, winograd=way not in (*PLAIN, DIRECT))
     descriptors.initialise(made, torch.Generator().manual_seed(0))
     return made.eval()
 
@@ -148,7 +149,9 @@ def untrained_setting(case: Case, tiny: bool) -> Setting:
     style, *content = images(case, 1 + case.batch * stylizes)
     noise = NoiseStream(net, 0)(case.batch, size, size, 1)
     given = torch.stack(content) if stylizes else None
-    return Setting(settings, net, objective, untrained(objective, tiny), style, given, noise, 1e-3)
+    return Setting(
+        settings, net, objective, untrained(objective, case.way, tiny), style, given, noise, 1e-3
+    )
 
 
 def embedded_setting(case: Case) -> Setting:
@@ -189,7 +192,10 @@ def training(case: Case, tiny: bool) -> Work:
 def optimising(case: Case, tiny: bool) -> Work:
     """Evaluations of the objective and its gradient by L-BFGS, from noise."""
     content, style = images(case, 2)
-    start, descriptor = baselines.noise_image((case.size, case.size), 0), untrained(GATYS, tiny)
+    start, descriptor = (
+        baselines.noise_image((case.size, case.size), 0),
+        untrained(GATYS, case.way, tiny),
+    )
     if case.way not in PLAIN:
         descriptor = kernels.channels_last(descriptor)
         objective = Objective(GATYS, descriptor, style)
@@ -239,7 +245,7 @@ def ours_optimising(objective: Objective, start: Tensor, content: Tensor) -> Wor
 def stylizing(case: Case, tiny: bool) -> Work:
     """One image through the paper's StyleNet."""
     settings = NETWORKS["StyleNet"]
-    ours, content = generators.StyleNet().eval(), images(case, 1)
+    ours, content = generators.StyleNet().eval().requires_grad_(False), images(case, 1)
     generators.initialise(ours, 0)
     net: nn.Module = ours
     if case.way in PLAIN:

@@ -379,6 +379,7 @@ OTHER = {
     "content_side": 64,
     "precision": "bf16",
     "channels_last": False,
+    "winograd": False,
     "compile": True,
     "graph": True,
     "part": 2,

@@ -280,3 +280,28 @@ def test_a_backward_pass_may_be_repeated(monkeypatch):
     out = made(x).sum()
     first = torch.autograd.grad(out, x, retain_graph=True)[0]
     torch.testing.assert_close(torch.autograd.grad(out, x)[0], first)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 4, 7, 9), (2, 3, 1, 1), (1, 2, 5, 3)])
+def test_max_pooling(shape, kind, layout):
+    """With maxima that are there twice, of which PyTorch takes the first."""
+    x = random(*shape, layout=layout).mul(2).round().to(kind).requires_grad_(True)
+    found, wanted = kernels.MaxPool.apply(x), F.max_pool2d(x, 2, ceil_mode=True)
+    weights = torch.randn_like(wanted)
+    assert torch.equal(found, wanted)
+    assert torch.equal(*(torch.autograd.grad(each, x, weights)[0] for each in (found, wanted)))
+
+
+def test_max_pooling_keeps_little():
+    """The maps, which are kept anyway, and four bytes for each pixel of the result."""
+    x, kept = random(1, 2, 8, 8, kind=torch.float32).requires_grad_(True), []
+
+    def pack(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kernels.MaxPool.apply(x)
+    assert sum(each.nbytes for each in kept if each is not x) == 4 * 2 * 4 * 4

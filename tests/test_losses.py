@@ -20,6 +20,7 @@ from texnet.losses import (
     normalise_gradient,
     total_variation,
 )
+from texnet.memory import peak_memory
 
 SETTINGS = config.Objective(
     style_layers=("relu1_1", "relu2_1"),
@@ -420,3 +421,32 @@ def test_without_a_graph_normalised_gradients_are_the_plain_loss():
     assert not terms.total.requires_grad
     assert torch.equal(terms.total, texture_objective()(x, {}).total)
     torch.testing.assert_close(3 * value, terms.texture)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_no_gradient_of_a_large_map_waits_for_the_deeper_layers(normalised):
+    """Less memory than where all Gram matrices come after all layers; the very same gradient."""
+    layers = ("relu1_1", "relu1_2", "relu2_2", "relu3_2")
+    settings = config.Objective(
+        style_layers=layers, content_weight=0.0, normalise_gradients=normalised
+    )
+    style, x = (torch.rand(1, 3, 128, 128) for _ in range(2))
+    objective = Objective(settings, load("random", layers), style[0])
+    found = []
+
+    def work(value):
+        given = x.clone().requires_grad_(True)
+        value(given).sum().backward()
+        found.append(given.grad)
+
+    texture = objective.texture.with_normalised_gradients if normalised else objective.texture
+
+    def afterwards(given):
+        return settings.style_weight * texture(objective.features(given))
+
+    peaks = [
+        peak_memory(functools.partial(work, value), torch.device("cpu"))
+        for value in (lambda given: objective(given, {}).texture, afterwards)
+    ]
+    assert torch.equal(*found)
+    assert peaks[0] < peaks[1] - 32 * 64 * 64 * 4  # a gradient of relu2_2 at the least

@@ -55,6 +55,9 @@ class Descriptor:
     name (for vgg19 also TEXNET_WEIGHTS)."""
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
     """Checksum that the weights file must have."""
+    winograd: bool = True
+    """Whether wide layers are convolved in a quarter of the multiplications, on the CPU in fp32;
+    they are then rounded by 2e-6 of their standard deviation, else by less than 1e-6."""
 
     def __post_init__(self) -> None:
         if self.weights in registered() and self.weights not in REGISTERED.get(self.name, ()):

@@ -21,9 +21,9 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ from texnet import config, kernels
 from texnet.artifacts import read_tensors, sha256
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.registry import MANIFEST, entries_of, read_manifest, read_registry, verified
+from texnet.winograd import Conv2d
 
 CONVOLUTIONS: tuple[str, ...] = tuple(
     f"{block}_{index}"
@@ -66,6 +67,7 @@ class Descriptor(nn.Module):
         layers: names of the activations to return, out of ``LAYERS``; order does not matter.
         pool: ``max`` (2x2, stride 2, ceil mode, as loadcaffe builds it) or ``avg`` (Gatys et al.).
         torchvision: whether the weights want torchvision's normalisation instead of Caffe's.
+        winograd: whether wide layers may be convolved in fewer multiplications.
 
     Calling it with images (B, 3, H, W), RGB in [0, 1], returns ``{layer: (B, C, h, w)}``; h and w
     are H and W halved (rounding up) before each block but the first. Gradients flow to the images,
@@ -81,6 +83,7 @@ class Descriptor(nn.Module):
         layers: Iterable[str],
         pool: Literal["max", "avg"] = "max",
         torchvision: bool = False,
+        winograd: bool = True,
     ) -> None:
         super().__init__()
         wanted = set(layers)
@@ -94,12 +97,12 @@ class Descriptor(nn.Module):
         if pool not in ("max", "avg"):
             raise UsageError(f"unknown pooling '{pool}'; use max or avg")
         self.layers = tuple(name for name in LAYERS if name in wanted)
-        self.pool, self.torchvision = pool, torchvision
+        self.pool, self.torchvision, self.compiled = pool, torchvision, False
         self.convolutions = cast("MutableMapping[str, nn.Conv2d]", nn.ModuleDict())
         channels, widths = 3, tuple(widths)
         for name in CONVOLUTIONS[: LAYERS.index(self.layers[-1]) + 1]:
             width = widths[int(name[0]) - 1]
-            self.convolutions[name] = nn.Conv2d(channels, width, 3, padding=1)
+            self.convolutions[name] = Conv2d(channels, width, 1, winograd)
             channels = width
         mean = torch.tensor(TORCHVISION_MEAN if torchvision else CAFFE_MEAN_BGR)
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
@@ -107,22 +110,34 @@ class Descriptor(nn.Module):
         self.register_buffer("deviation", deviation.view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
+    def compile(self, *given: Any, **how: Any) -> None:  # noqa: ANN401 (torch's own types)
+        """Compile it as ``nn.Module.compile`` does: all layers as one."""
+        super().compile(*given, **how)
+        self.compiled = True
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return dict(self.activations(images))
+
+    def activations(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The same, each layer as soon as it is computed."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
         if self.torchvision:
             x = (images - self.mean) / self.deviation
         else:
             x = images.flip(1) * 255 - self.mean
-        pool = F.max_pool2d if self.pool == "max" else F.avg_pool2d
-        features = {}
         for name, convolution in self.convolutions.items():
             if name.endswith("_1") and name != "1_1":
-                x = pool(x, 2, ceil_mode=True)
+                x = self.pooled(x)
             x = F.relu_(convolution(x))
             if f"relu{name}" in self.layers:
-                features[f"relu{name}"] = x
-        return features
+                yield f"relu{name}", x
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Maps at half the size, rounded up."""
+        if self.pool == "max" and x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return kernels.MaxPool.apply(x)
+        return (F.max_pool2d if self.pool == "max" else F.avg_pool2d)(x, 2, ceil_mode=True)
 
     def extra_repr(self) -> str:
         return f"layers={', '.join(self.layers)}; pool={self.pool}"
@@ -143,6 +158,7 @@ def load(
     pool: Literal["max", "avg"] = "max",
     weights: Path | None = None,
     checksum: str | None = None,
+    winograd: bool = True,
 ) -> Descriptor:
     """A descriptor with its weights, frozen, in evaluation mode.
 
@@ -154,6 +170,7 @@ def load(
             :func:`texnet.config.weights_file` knows it. A directory stands for all the safetensors
             files in it.
         checksum: SHA-256 that a weights *file* must have; that of vgg19_lite is known.
+        winograd: see :class:`Descriptor`.
 
     Raises:
         UsageError: unknown descriptor, layer or pooling.
@@ -170,7 +187,7 @@ def load(
                 "use vgg19 or an earlier layer"
             )
     torchvision = name == "vgg19_torchvision"
-    descriptor = Descriptor(WIDTHS[name], layers, pool, torchvision)
+    descriptor = Descriptor(WIDTHS[name], layers, pool, torchvision, winograd)
     if name == "random":
         initialise(descriptor, torch.Generator().manual_seed(0))
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -54,16 +54,15 @@ class TextureLoss(nn.Module):
             features: of a batch, or of a part of one.
             whole: the batch, where they are a part of it.
         """
-        return torch.stack(
-            [
-                normalise_gradient(
-                    functools.partial(self.of, layer),
-                    features[layer],
-                    (whole.norms[layer], whole.count) if whole else None,
-                )
-                for layer in self.layers
-            ]
-        ).sum(0)
+        of = [self.with_normalised_gradient(k, features[k], whole) for k in self.layers]
+        return torch.stack(of).sum(0)
+
+    def with_normalised_gradient(
+        self, layer: str, features: Tensor, whole: Whole | None = None
+    ) -> Tensor:
+        """The same of one layer, (B,), from its features (B, C, H, W)."""
+        norm = (whole.norms[layer], whole.count) if whole else None
+        return normalise_gradient(functools.partial(self.of, layer), features, norm)
 
     def norms(self, features: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
         """L1 norm of each layer's gradient of the sum of the values over ``count``."""
@@ -250,11 +249,19 @@ class Objective(nn.Module):
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The descriptor's activations of images (B, 3, H, W); in float32 after bfloat16."""
-        if not self.bf16:
-            return self.descriptor(images)
-        with torch.autocast(images.device.type, torch.bfloat16):
-            found = self.descriptor(images)
-        return {layer: values.float() for layer, values in found.items()}
+        return dict(self.activations(images))
+
+    def activations(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The same, layer by layer; each is computed when it is asked for."""
+        found = self.descriptor.activations(images)
+        if self.descriptor.compiled:
+            found = iter(self.descriptor(images).items())
+        while True:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+                layer, values = next(found, ("", images))
+            if not layer:
+                return
+            yield layer, values.float() if self.bf16 else values
 
     def forward(
         self,
@@ -269,15 +276,22 @@ class Objective(nn.Module):
         distribution. ``whole`` tells of the batch, where the images are a part of one.
         """
         s = self.settings
-        features = self.features(images)
-        normalise = s.normalise_gradients and torch.is_grad_enabled()
-        texture: Callable[..., Tensor] = self.texture
-        if normalise:
-            texture = functools.partial(self.texture.with_normalised_gradients, whole=whole)
+        of: Callable[[str, Tensor], Tensor] = self.texture.of
+        if s.normalise_gradients and torch.is_grad_enabled():
+            of = functools.partial(self.texture.with_normalised_gradient, whole=whole)
+        # Each as soon as its layer is there: autograd then comes to it after the deeper layers, and
+        # no gradient of a large map waits for them.
+        features: dict[str, Tensor] = {}
+        textures: dict[str, Tensor] = {}
+        for layer, values in self.activations(images):
+            features[layer] = values
+            if s.style_weight and layer in s.style_layers:
+                textures[layer] = of(layer, values)
         quality = CONVENTIONS[s.convention].quality(s.temperature)
+        by_layer = [textures[layer] for layer in self.texture.layers if textures]
         none = images.new_zeros(len(images))
         return Terms(
-            texture=quality * s.style_weight * texture(features) if s.style_weight else none,
+            texture=quality * s.style_weight * torch.stack(by_layer).sum(0) if textures else none,
             content=quality * s.content_weight * content_loss(features, content_targets)
             if s.content_weight
             else none,

@@ -25,6 +25,7 @@ from texnet.layers import (
     WrappedPad,
 )
 from texnet.texturenets import Join, TextureNetV1, TextureNetV2
+from texnet.winograd import Conv2d
 
 Plain = nn.Module
 """A network of PyTorch's own layers: ``plain(content, noise)`` as a generator's."""
@@ -110,6 +111,11 @@ def layer(module: nn.Module) -> nn.Module:
                 nn.ReplicationPad2d(1),
                 _with_weights(convolution, module),
             )
+        case Conv2d():
+            convolution = nn.Conv2d(
+                module.in_channels, module.out_channels, 3, padding=module.around
+            )
+            return _with_weights(convolution, module)
         case Residual():
             return Sum(layer(module.body))
         case Join():

@@ -228,7 +228,7 @@ def paper_works(run: config.Optimisation, images: Mapping[int, Tensor]) -> Works
     device = next(iter(images.values())).device
     net = generators.StyleNet()
     generators.initialise(net, 0)
-    net.to(device).eval()
+    net.to(device).eval().requires_grad_(False)
     settings = config.Objective()
     layers = {*settings.style_layers, *settings.content_layers}
     descriptor = descriptors.Descriptor(descriptors.WIDTHS["vgg19"], layers, pool="max")

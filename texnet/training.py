@@ -52,6 +52,7 @@ def objective_of(run: config.Training | config.Optimisation, device: torch.devic
         pool=settings.pool,
         weights=config.weights_file(settings),
         checksum=settings.sha256,
+        winograd=settings.winograd,
     )
     descriptor = kernels.channels_last(descriptor.to(device))
     style = style_image(*run.images.reference).to(device)
@@ -217,7 +218,7 @@ def save_generator(path: Path, net: nn.Module, run: config.Training, **facts: fl
 
 
 def load_generator(path: Path) -> tuple[generators.Network, config.Training]:
-    """A trained generator in evaluation mode, and its run.
+    """A trained generator in evaluation mode, its weights frozen, and its run.
 
     Raises:
         MissingError, DataError: no such file; damaged; not a generator of this project.
@@ -247,4 +248,4 @@ def load_generator(path: Path) -> tuple[generators.Network, config.Training]:
             f"{path}: weights do not fit their own metadata: tensor {found}; restore it"
         )
     net.load_state_dict(tensors)
-    return net.eval(), run
+    return net.eval().requires_grad_(False), run
