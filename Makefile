@@ -55,9 +55,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 bench: bench-steps
 	python benchmarks/workflow.py
 
-# Time and memory of steps, evaluations and images: benchmarks/step.csv, growth.csv, limits.csv, step.pdf
+# Time and memory of steps, evaluations and images: benchmarks/step.csv, growth.csv, limits.csv,
+# step.pdf; and how cores are shared out among trainings: jobs.csv
 bench-steps: $(VENV)/installed
 	python benchmarks/measure.py
+	python -m benchmarks.jobs
 
 # After make: keep its results in expected/ and show them in the README.
 expected: $(VENV)/installed

@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -21,6 +22,8 @@ from texnet.tables import read_table
 
 Rows = Sequence[dict[str, str]]
 COLOUR = {"fp32": COLOURS["instance"], "bf16": COLOURS["batch"], "strips": COLOURS["noise"]}
+HATCH = {"direct": "////", "contiguous": "....", "part 4": "\\\\\\\\"}
+"""Of ways that are a precision with something else, drawn lighter."""
 BAR = 0.8
 """Height of a bar, of which each way has one."""
 CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 0}
@@ -43,7 +46,7 @@ def growth(axes: Axes, rows: Rows) -> None:
         name, hue = f"{way}: {a:.3g} ms + {b:.3g} µs per pixel", colour(way)
         axes.plot(pixels[order], fit[order], linewidth=0.8, color=hue)
         axes.plot(pixels, seconds, marker="o", markersize=3.5, linestyle="", label=name, color=hue)
-        name = f"{way}: at the rate of a convolution"
+        name = f"{way}: at the rate of a direct convolution"
         axes.plot(pixels[order], floor[order], linestyle="--", linewidth=0.8, label=name, color=hue)
     axes.set(xscale="log", yscale="log", xlabel="pixels of the batch", ylabel="seconds of a step")
     axes.set_xticks(*zip(*((side**2, f"{side}²") for side in sides(pixels)), strict=True))
@@ -73,8 +76,11 @@ def ratios(axes: Axes, rows: Rows) -> None:
         for row in mine:
             way, ratio = row["way"], float(row["ratio"])
             name = None if way in known else way
-            lighter = 0.5 if "," in way else 1
-            axes.barh(at, ratio, BAR, color=colour(way), alpha=lighter, label=name, linewidth=0)
+            _, _, other = way.partition(", ")
+            bars = axes.barh(at, ratio, BAR, label=name)
+            face = (*to_rgb(colour(way)), 0.4 if other else 1)
+            for bar in bars:
+                bar.set(facecolor=face, edgecolor="white", linewidth=0, hatch=HATCH.get(other))
             axes.text(ratio, at, f" {ratio:.3g}", va="center", fontsize=6, bbox=CLEAR)
             known.add(way)
             at += 1

@@ -158,6 +158,25 @@ def bench_table() -> str | None:
     return "\n".join(lines) + "\n"
 
 
+def jobs_table() -> str | None:
+    """How cores are shared out (benchmarks/jobs.py), as Markdown; None before it is measured."""
+    path = ROOT / "benchmarks" / "jobs.csv"
+    if not path.exists():
+        return None
+    lines = [
+        "| step | cores | jobs at once | threads of each | time | images a second, all together |"
+        " peak memory of each (MiB) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in read_table(path):
+        what = f"{BENCHED[row['workload']]}, {row['size']} px, batch {row['batch']}"
+        shared = " | ".join(row[name] for name in ("cores", "jobs", "threads"))
+        time, rate = short(row["median"]), short(row["images_per_second"])
+        memory = f"{float(row['peak_rss_mib']):.0f}"
+        lines.append(f"| {what} | {shared} | {time} s | {rate} | {memory} |")
+    return "\n".join(lines) + "\n"
+
+
 def show(tables: Mapping[str, str]) -> None:
     """Put tables between their markers, on whichever page these stand."""
     for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
@@ -169,10 +188,11 @@ def show(tables: Mapping[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bench", action="store_true", help="only the table of benchmarks")
-    bench = bench_table()
+    parser.add_argument("--bench", action="store_true", help="only the tables of benchmarks")
+    measured = {"bench": bench_table(), "jobs": jobs_table()}
+    bench = {name: table for name, table in measured.items() if table}
     if parser.parse_args().bench:
-        show({"bench": bench} if bench else {})
+        show(bench)
         return
     made = read_json(ROOT / "results" / "stylization.json")
     scale = made["scale"]
@@ -209,7 +229,7 @@ def main() -> None:
               for n in ("claims", "speed", "textures")}  # fmt: skip
     tables["r2"] = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     tables |= {"precision": precision_table(), "bits": bits_table()}
-    show(tables | ({"bench": bench} if bench else {}))
+    show(tables | bench)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT, call
 from torch import nn
 
-from benchmarks import limits, measure, plain, plot, work
+from benchmarks import jobs, limits, measure, plain, plot, work
 from expected import update
 from texnet import baselines, config, generators, layers
 from texnet.descriptors import load
@@ -77,7 +77,7 @@ def test_bf16_rounds():
 
 def test_what_is_measured_at_full_size():
     rows = [case for name in measure.WORKLOADS for case in measure.cases(name, tiny=False)]
-    assert len(rows) == 4 + 5 + 2 + 4 + 2 * 3 + (4 * 3 + 2) + 7 * 2
+    assert len(rows) == 5 + 5 + 2 + 4 + 2 * 4 + (4 * 3 + 2) + 7 * 2
     strips = {case.size for case in rows if case.way == "strips"}
     assert strips == {1024, 2048}
     for name, workload in measure.WORKLOADS.items():
@@ -221,6 +221,37 @@ def test_nothing_cannot_be_measured(option, capsys):
     assert f"{option} must be 1 or more" in capsys.readouterr().err
 
 
+# Jobs
+
+
+def test_all_cores_are_shared_out():
+    for cores in (1, 2, 8, 64):
+        found = list(jobs.sharings(cores))
+        assert all(each.jobs * each.case.threads == cores for each in found)
+        assert {each.case.threads for each in found} == {2**n for n in range(7) if 2**n <= cores}
+        more = [each.case.batch for each in found if each.case.workload == "train-embedded"][-1]
+        assert more == jobs.SEEDS * found[0].case.batch
+
+
+def test_images_a_second_are_of_all_together():
+    sharing = jobs.Sharing(measure.Case("train-embedded", "StyleNet", 96, 2, 1, "fp32"), 4)
+    cells = jobs.row(sharing, answers(0.5, 0.5, 0.25, 1), 4)
+    found = dict(zip(jobs.COLUMNS, cells, strict=True))
+    assert [found[name] for name in ("jobs", "n", "median")] == [4, 4, 0.5]
+    assert found["images_per_second"] == 4 * 2 / 0.5 and found["peak_rss_mib"] == 301
+
+
+def test_the_table_of_jobs(tmp_path, capsys):
+    out = tmp_path / "jobs.csv"
+    jobs.main(["--tiny", "--cores", "1", "--out", str(out)])
+    rows = read_table(out)
+    assert [(row["workload"], row["batch"]) for row in rows] == [
+        ("train-embedded", "2"), ("train-embedded", "6"), ("train-stylenet", "4"),
+    ]  # fmt: skip
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert "images_per_second" in capsys.readouterr().out
+
+
 # On the pages
 
 
@@ -265,6 +296,16 @@ def test_the_table_on_its_page(project, monkeypatch):
     measure.merge(project / "benchmarks" / "growth.csv", measure.GROWTH, "growth", rows)
     refresh(monkeypatch)
     assert "µs per pixel of the batch |" in (project / PAGE).read_text()
+
+
+def test_the_table_of_jobs_on_its_page(project, monkeypatch):
+    (project / PAGE).write_text("a\n<!-- jobs -->\n<!-- /jobs -->\n")
+    sharing = jobs.Sharing(measure.Case("train-embedded", "StyleNet", 96, 2, 1, "fp32"), 8)
+    rows = [jobs.row(sharing, answers(*[0.08] * 8), 8)]
+    write_table(project / "benchmarks" / "jobs.csv", jobs.COLUMNS, rows)
+    refresh(monkeypatch)
+    name = "step of the embedded scale, 96 px, batch 2"
+    assert f"| {name} | 8 | 8 | 1 | 0.08 s | 200 | 300 |" in (project / PAGE).read_text()
 
 
 @pytest.mark.parametrize("missing", ["markers", "step.csv", "limits.csv"])
