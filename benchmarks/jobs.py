@@ -10,7 +10,9 @@ seeds in one process could gain, as if they had their generators in common, too.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from benchmarks.measure import Case, Found, child
+from benchmarks.measure import Case, Found, child, note, today
 from texnet.tables import write_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,24 +40,25 @@ class Sharing(NamedTuple):
     jobs: int
 
 
-def sharings(cores: int) -> Iterator[Sharing]:
-    """What is measured on so many cores."""
-    for name, size, batch in (("train-embedded", 96, 2), ("train-stylenet", 256, 4)):
-        threads = 1
-        while threads <= cores:
+def sharings(cores: int, tiny: bool = False) -> Iterator[Sharing]:
+    """What is measured on so many cores: each way to share them out evenly."""
+    shapes = {"train-embedded": (96, 2), "train-stylenet": (32, 2) if tiny else (256, 4)}
+    for name, (size, batch) in shapes.items():
+        for threads in (n for n in range(1, cores + 1) if cores % n == 0):
             case = Case(name, "StyleNet", size, batch, threads, "fp32")
             yield Sharing(case, cores // threads)
-            threads *= 2
         if name == "train-embedded":
             yield Sharing(Case(name, "StyleNet", size, SEEDS * batch, 1, "fp32"), cores)
 
 
 def measured(sharing: Sharing, tiny: bool) -> list[Found]:
-    """What each of the processes says."""
-    case, repetitions = sharing.case, 1 if tiny else REPETITIONS[sharing.case.workload]
-    task = {"case": vars(case), "repetitions": repetitions, "tiny": tiny}
-    with ThreadPoolExecutor(sharing.jobs) as pool:
-        calls = [pool.submit(child, "work", task, str(case)) for _ in range(sharing.jobs)]
+    """What each of the processes says, whose repetitions begin together."""
+    case, jobs = sharing
+    repetitions = 1 if tiny else REPETITIONS[case.workload]
+    task = {"case": dataclasses.asdict(case), "tiny": tiny, "repetitions": repetitions}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        task["together"] = folder, jobs
+        calls = [pool.submit(child, "work", task, str(case)) for _ in range(jobs)]
         return [call.result() for call in calls]
 
 
@@ -71,14 +74,19 @@ def row(sharing: Sharing, found: Sequence[Found], cores: int) -> tuple[object, .
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="default: all")
-    parser.add_argument("--tiny", action="store_true", help="one step of each")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "jobs.csv")
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument("--cores", type=int, default=mine, help="default: all")
+    parser.add_argument("--tiny", action="store_true", help="one step of each, small ones")
+    parser.add_argument("--out", type=Path, help="default benchmarks/; tiny: a temporary folder")
     args = parser.parse_args(arguments)
-    rows = []
-    for each in sharings(args.cores):
-        rows.append(row(each, measured(each, args.tiny), args.cores))
-        write_table(args.out, COLUMNS, rows)
+    if args.cores < 1:
+        parser.error("--cores must be 1 or more")
+    out = args.out or (Path(tempfile.mkdtemp()) if args.tiny else ROOT / "benchmarks")
+    work = list(sharings(args.cores, args.tiny))
+    rows = [row(each, measured(each, args.tiny), args.cores) for each in work]
+    write_table(out / "jobs.csv", COLUMNS, rows)
+    machine = child("limits", {"tiny": True}, "limits")["machine"]
+    note(out / "machine.json", "jobs", machine | today())
     print(tabulate(rows, COLUMNS, tablefmt="github", floatfmt=".4g"))
 
 

@@ -51,6 +51,7 @@ PLAIN = ("plain", "as neural-style-pt")
 """The ways that others are held against."""
 OURS = ("fp32", "bf16")
 PARTS = ("fp32, part 4", "bf16, part 4")
+HALVED = "fp32, part 2"
 CONTIGUOUS = "fp32, contiguous"
 """With the generator's weights in PyTorch's usual layout (acceleration.channels_last: false)."""
 DIRECT = "fp32, direct"
@@ -101,10 +102,10 @@ class Workload:
 
 WORKLOADS = {
     "train-stylenet": Workload(
-        "StyleNet", 2, ("plain", *OURS, DIRECT, CONTIGUOUS), ((256, 4),), ((32, 2),)
+        "StyleNet", 2, ("plain", *OURS, HALVED, DIRECT, CONTIGUOUS), ((256, 4),), ((32, 2),)
     ),
     "train-v1": Workload("TextureNetV1", 2, ("plain", *OURS, *PARTS), ((256, 16),), ((64, 6),)),
-    "train-v2": Workload("TextureNetV2", 2, OURS, ((256, 16),), ((32, 2),), counted="fp32"),
+    "train-v2": Workload("TextureNetV2", 2, OURS, ((256, 16),), ((32, 2),), counted=DIRECT),
     "train-embedded": Workload(
         "StyleNet", 1, ("plain", *OURS, CONTIGUOUS), ((96, 2),), ((96, 2),)
     ),
@@ -112,7 +113,7 @@ WORKLOADS = {
         "VGG-19", 2, (PLAIN[1], *OURS, DIRECT), ((256, 1), (512, 1)), ((32, 1),), counted=PLAIN[1]
     ),
     "stylize": Workload(
-        "StyleNet", 1, ("plain", *OURS, "strips"), tuple((256 << i, 1) for i in range(4)),
+        "StyleNet", 1, ("plain", *OURS, DIRECT, "strips"), tuple((256 << i, 1) for i in range(4)),
         ((64, 1),),
     ),
     "growth": Workload(  # by side, and by batch
@@ -226,7 +227,16 @@ def merge(path: Path, columns: Sequence[str], name: str, rows: Iterable[Row]) ->
 def note(path: Path, name: str, facts: Found) -> None:
     """Say of a workload when, how often and on what it was measured."""
     known = (read_json(path) if path.exists() else {}) | {name: facts}
-    write_json(path, {each: known[each] for each in ("limits", *WORKLOADS) if each in known})
+    names = [each for each in ("limits", *WORKLOADS, "jobs") if each in known]
+    write_json(path, {each: known[each] for each in names})
+
+
+def today() -> Found:
+    """The date, and the code that is measured."""
+    call = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    said = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": date, "code": said.stdout.strip() or "unknown"}
 
 
 def show(out: Path) -> None:
@@ -272,8 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limits = child("limits", {"tiny": args.tiny}, "limits")
     rates = {(name, threads): value for name, threads, value, _ in limits["rows"]}
     write_table(out / "limits.csv", LIMITS, limits["rows"])
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    facts = limits["machine"] | {"date": today}
+    facts = limits["machine"] | today()
     note(out / "machine.json", "limits", facts | {"repetitions": limits["repetitions"]})
     facts |= {"rounds": args.rounds, "repetitions": args.repetitions}
     for name in (each for each in WORKLOADS if each in args.only):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -40,6 +42,7 @@ from texnet.textures import V1_OBJECTIVE
 from texnet.training import objective_of
 from texnet.updates import Update, optimiser
 from texnet.validation import parse
+from texnet.winograd import Conv3x3
 
 NETWORKS: dict[str, StyleNet | TextureNetV1 | TextureNetV2] = {
     "StyleNet": StyleNet(),
@@ -51,6 +54,8 @@ GATYS = config.Objective(
     content_layers=("relu4_2",),
 )
 WARM_UP = 2
+PATIENCE = 600
+"""Seconds that processes wait for each other."""
 EVALUATIONS = 5
 """Of an optimisation, which is one repetition."""
 HISTORY = 100
@@ -245,12 +250,16 @@ def ours_optimising(objective: Objective, start: Tensor, content: Tensor) -> Wor
 def stylizing(case: Case, tiny: bool) -> Work:
     """One image through the paper's StyleNet."""
     settings = NETWORKS["StyleNet"]
-    ours, content = generators.StyleNet().eval().requires_grad_(False), images(case, 1)
+    ours = generators.StyleNet().eval().requires_grad_(False)
+    content = images(case, 1)
     generators.initialise(ours, 0)
     net: nn.Module = ours
     if case.way in PLAIN:
         net = counterpart(ours, settings).eval()
-    elif case.way != "strips":
+    for module in ours.modules():
+        if isinstance(module, Conv3x3):
+            module.winograd = case.way != DIRECT
+    if case.way not in (*PLAIN, "strips"):
         net, content = kernels.channels_last(ours), content.contiguous(memory_format=kernels.LAST)
     bf16 = case.way == "bf16"
 
@@ -272,8 +281,23 @@ def value(made: Tensor) -> float:
     return made.item() if made.ndim == 0 else made.float().std().item()
 
 
-def measure(case: Case, repetitions: int, tiny: bool) -> dict[str, Any]:
-    """Seconds of each repetition after the first two, memory in MiB, and the first loss."""
+def meet(folder: str, count: int) -> None:
+    """Wait until as many processes have come here."""
+    Path(folder, str(os.getpid())).touch()
+    deadline = time.monotonic() + PATIENCE
+    while len(os.listdir(folder)) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"fewer than {count} processes are ready after {PATIENCE} seconds")
+        time.sleep(0.01)
+
+
+def measure(
+    case: Case, repetitions: int, tiny: bool, together: tuple[str, int] | None = None
+) -> dict[str, Any]:
+    """Seconds of each repetition after the first two, memory in MiB, and the first loss.
+
+    Repetitions begin when so many processes are ready, which they say in a folder: ``together``.
+    """
     imported = psutil.Process().memory_info().rss / MIB
     if case.way in PLAIN:  # as PyTorch is without us: the allocator, too
         torch.set_num_threads(case.threads)
@@ -286,6 +310,8 @@ def measure(case: Case, repetitions: int, tiny: bool) -> dict[str, Any]:
     loss = value(work()[0])
     for _ in range(WARM_UP - 1):
         work()
+    if together:
+        meet(*together)
     seconds = []
     for _ in range(repetitions):
         started = time.perf_counter()

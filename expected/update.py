@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.measure import PLAIN
 from texnet.artifacts import read_json, read_tensors, write_json, write_text
 from texnet.config import LITE_WEIGHTS
 from texnet.tables import read_table
@@ -134,14 +135,13 @@ def bench_table() -> str | None:
         "|---|---|---|---|---|---|",
     ]
     for row in read_table(folder / "step.csv"):
-        threads = f"{row['threads']} thread{'s' * (row['threads'] != '1')}"
-        what = f"{BENCHED[row['workload']]}, {row['size']} px, batch {row['batch']}, {threads}"
         times = [float(row[name]) for name in ("fastest", "median", "slowest")]
         unit, factor = ("s", 1) if times[1] >= 1 else ("ms", 1000)
         spread = f"{' / '.join(short(str(factor * each)) for each in times)} {unit}"
         ratio = short(row["ratio"]) if row["ratio"] else ""
         share = f"{100 * float(row['share_of_limit']):.0f} %"
         memory = f"{float(row['peak_rss_mib']):.0f}"
+        what = measured_thing(row)
         lines.append(f"| {what} | {row['way']} | {spread} | {ratio} | {share} | {memory} |")
     lines += ["", "| this machine's limit | 1 thread | 2 threads |", "|---|---|---|"]
     limits: dict[str, list[str]] = {}
@@ -156,6 +156,34 @@ def bench_table() -> str | None:
             constant, slope = (short(row[c]) for c in ("constant_ms", "microseconds_per_pixel"))
             lines.append(f"| {way} | {constant} ms + {slope} µs per pixel of the batch |")
     return "\n".join(lines) + "\n"
+
+
+def fast_table() -> str | None:
+    """The ways of each workload in a row (benchmarks/measure.py); None before it is measured."""
+    path = ROOT / "benchmarks" / "step.csv"
+    if not path.exists():
+        return None
+    lines = [
+        "| what | as one writes it first | ours, fp32 | ours, bf16 | times as fast |",
+        "|---|---|---|---|---|",
+    ]
+    works: dict[str, dict[str, dict[str, str]]] = {}
+    for row in read_table(path):
+        works.setdefault(measured_thing(row), {})[row["way"]] = row
+    for what, ways in works.items():
+        plain = next((ways[way] for way in PLAIN if way in ways), None)
+        shown = [plain, *(ways.get(way) for way in ("fp32", "bf16"))]
+        if all(shown):
+            times = " | ".join(f"{short(row['median'])} s" for row in shown if row)
+            ratios = ", ".join(short(row["ratio"]) for row in shown[1:] if row)
+            lines.append(f"| {what} | {times} | {ratios} |")
+    return "\n".join(lines) + "\n"
+
+
+def measured_thing(row: Mapping[str, str]) -> str:
+    """What a row of step.csv has measured, in words."""
+    threads = f"{row['threads']} thread{'s' * (row['threads'] != '1')}"
+    return f"{BENCHED[row['workload']]}, {row['size']} px, batch {row['batch']}, {threads}"
 
 
 def jobs_table() -> str | None:
@@ -189,7 +217,7 @@ def show(tables: Mapping[str, str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", action="store_true", help="only the tables of benchmarks")
-    measured = {"bench": bench_table(), "jobs": jobs_table()}
+    measured = {"bench": bench_table(), "fast": fast_table(), "jobs": jobs_table()}
     bench = {name: table for name, table in measured.items() if table}
     if parser.parse_args().bench:
         show(bench)

@@ -77,7 +77,7 @@ def test_bf16_rounds():
 
 def test_what_is_measured_at_full_size():
     rows = [case for name in measure.WORKLOADS for case in measure.cases(name, tiny=False)]
-    assert len(rows) == 5 + 5 + 2 + 4 + 2 * 4 + (4 * 3 + 2) + 7 * 2
+    assert len(rows) == 6 + 5 + 2 + 4 + 2 * 4 + (4 * 4 + 2) + 7 * 2
     strips = {case.size for case in rows if case.way == "strips"}
     assert strips == {1024, 2048}
     for name, workload in measure.WORKLOADS.items():
@@ -225,10 +225,10 @@ def test_nothing_cannot_be_measured(option, capsys):
 
 
 def test_all_cores_are_shared_out():
-    for cores in (1, 2, 8, 64):
+    for cores, ways in ((1, {1}), (2, {1, 2}), (6, {1, 2, 3, 6}), (64, {2**n for n in range(7)})):
         found = list(jobs.sharings(cores))
         assert all(each.jobs * each.case.threads == cores for each in found)
-        assert {each.case.threads for each in found} == {2**n for n in range(7) if 2**n <= cores}
+        assert {each.case.threads for each in found} == ways
         more = [each.case.batch for each in found if each.case.workload == "train-embedded"][-1]
         assert more == jobs.SEEDS * found[0].case.batch
 
@@ -242,14 +242,35 @@ def test_images_a_second_are_of_all_together():
 
 
 def test_the_table_of_jobs(tmp_path, capsys):
-    out = tmp_path / "jobs.csv"
-    jobs.main(["--tiny", "--cores", "1", "--out", str(out)])
-    rows = read_table(out)
-    assert [(row["workload"], row["batch"]) for row in rows] == [
-        ("train-embedded", "2"), ("train-embedded", "6"), ("train-stylenet", "4"),
+    jobs.main(["--tiny", "--cores", "2", "--out", str(tmp_path)])
+    rows = read_table(tmp_path / "jobs.csv")
+    assert [(row["workload"], row["batch"], row["jobs"], row["n"]) for row in rows] == [
+        ("train-embedded", "2", "2", "2"), ("train-embedded", "2", "1", "1"),
+        ("train-embedded", "6", "2", "2"),
+        ("train-stylenet", "2", "2", "2"), ("train-stylenet", "2", "1", "1"),
     ]  # fmt: skip
+    assert json.loads((tmp_path / "machine.json").read_text())["jobs"]["torch"]
     assert all(float(row["images_per_second"]) > 0 for row in rows)
     assert "images_per_second" in capsys.readouterr().out
+
+
+def test_no_cores_cannot_be_shared_out(capsys):
+    with pytest.raises(SystemExit):
+        jobs.main(["--cores", "0"])
+    assert "--cores must be 1 or more" in capsys.readouterr().err
+
+
+def test_processes_wait_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "PATIENCE", 0.1)
+    with pytest.raises(TimeoutError, match="fewer than 2 processes are ready"):
+        work.meet(str(tmp_path), 2)
+    (tmp_path / "another").touch()
+    work.meet(str(tmp_path), 2)
+
+
+def test_operations_are_never_counted_where_there_are_fewer():
+    counted = {workload.counted for workload in measure.WORKLOADS.values()}
+    assert counted <= {*measure.PLAIN, measure.DIRECT}
 
 
 # On the pages

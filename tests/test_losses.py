@@ -450,3 +450,18 @@ def test_no_gradient_of_a_large_map_waits_for_the_deeper_layers(normalised):
     ]
     assert torch.equal(*found)
     assert peaks[0] < peaks[1] - 32 * 64 * 64 * 4  # a gradient of relu2_2 at the least
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_rounded_objective_rounds_the_descriptor(compiled):
+    """All that comes out of it is bfloat16, in float32; compiled or not."""
+    descriptor = load("random", ["relu1_1", "relu2_1"])
+    objective = Objective(SETTINGS, descriptor, images(1, seed=1)[0].float()).rounded()
+    exact = descriptor(images(2).float())
+    if compiled:
+        descriptor.compile(backend="eager")
+    assert descriptor.compiled == compiled
+    for layer, found in objective.features(images(2).float()).items():
+        assert found.dtype == torch.float32
+        assert torch.equal(found, found.bfloat16().float())
+        assert not torch.equal(found, exact[layer])

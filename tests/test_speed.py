@@ -129,7 +129,7 @@ def test_repetitions_are_outermost(clock):
 
     works = {(name, "s", 16): work(name, takes) for name, takes in (("a", 1.5), ("b", 4.0))}
     rows = list(speed.rows_of(works, 2, CPU))
-    assert done == ["a", "b"] * 3  # warm-up, then twice
+    assert done == ["a", "a", "b", "b"] + ["a", "b"] * 2  # warm-up and memory, then twice
     times = [(r.metric, r.seed, r.value) for r in rows if r.unit == "s"]
     assert times == [("a", 0, 1.5), ("b", 0, 4.0), ("a", 1, 1.5), ("b", 1, 4.0)]
     assert [(r.metric, r.seed) for r in rows if r.unit == "MiB"] == [

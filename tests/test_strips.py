@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from texnet import generators, memory, strips
+from texnet import generators, memory, strips, winograd
 from texnet.generators import Residual, StyleNet
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def network(dtype=torch.float64, **settings):
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(generator=rng)
             module.running_var.uniform_(0.5, 2, generator=rng)
-    return net.to(dtype).eval()
+    return net.to(dtype).eval().requires_grad_(False)
 
 
 def inputs(net, height, width):
@@ -183,6 +183,24 @@ def test_memory_is_foretold(width, noise_channels, monkeypatch):
 def test_memory_of_the_papers_network():
     each, besides = strips.memory(StyleNet())
     assert each * 4096**2 + besides < 2 * memory.GIB
+
+
+def test_strips_with_fewer_multiplications(monkeypatch):
+    """The same image, and no more memory than is foretold, which the transformed kernels are in."""
+    monkeypatch.setattr(strips, "STRIP", 2**19)
+    for name in ("WIDE", "WORK"):
+        monkeypatch.setattr(winograd, name, 2**8)
+    monkeypatch.setattr(strips, "WIDE", 2**8)
+    net = network(torch.float32, width=32)
+    assert difference(net, 201, 150).max() < 1e-4
+    blocks = [module for module in net.modules() if isinstance(module, winograd.Conv3x3)]
+    assert blocks and all(module.kept for module in blocks)
+    for module in blocks:
+        module.kept = None
+    content, noise = inputs(net, 402, 398)
+    found = peak(lambda: strips.stylize(net, content, noise)) + content.nbytes
+    each, besides = strips.memory(net)
+    assert found < each * 402 * 398 + besides
 
 
 # Work

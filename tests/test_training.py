@@ -136,6 +136,7 @@ def test_other_stylizers_train_resume_and_carry_their_run(tmp_path, name):
     assert sha256(whole) == sha256(broken)
     assert [row["loss"] for row in history(whole)] == [row["loss"] for row in history(broken)]
     net, found = load_generator(whole)
+    assert not net.training and not any(each.requires_grad for each in net.parameters())
     assert found == r and not net.training
     content = torch.rand(1, 3, 40, 50)
     noise = [torch.rand(shape) for shape in net.noise_shapes(1, 40, 50)]

@@ -56,8 +56,8 @@ class Descriptor:
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
     """Checksum that the weights file must have."""
     winograd: bool = True
-    """Whether wide layers are convolved in a quarter of the multiplications, on the CPU in fp32;
-    they are then rounded by 2e-6 of their standard deviation, else by less than 1e-6."""
+    """Whether its wide layers are convolved in a quarter of the multiplications, on the CPU in
+    fp32; their rounding is some times as large (2e-6 of the standard deviation)."""
 
     def __post_init__(self) -> None:
         if self.weights in registered() and self.weights not in REGISTERED.get(self.name, ()):

@@ -23,7 +23,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ from texnet import config, kernels
 from texnet.artifacts import read_tensors, sha256
 from texnet.errors import DataError, MissingError, UsageError
 from texnet.registry import MANIFEST, entries_of, read_manifest, read_registry, verified
-from texnet.winograd import Conv2d
+from texnet.winograd import Conv3x3
 
 CONVOLUTIONS: tuple[str, ...] = tuple(
     f"{block}_{index}"
@@ -97,12 +97,12 @@ class Descriptor(nn.Module):
         if pool not in ("max", "avg"):
             raise UsageError(f"unknown pooling '{pool}'; use max or avg")
         self.layers = tuple(name for name in LAYERS if name in wanted)
-        self.pool, self.torchvision, self.compiled = pool, torchvision, False
+        self.pool, self.torchvision = pool, torchvision
         self.convolutions = cast("MutableMapping[str, nn.Conv2d]", nn.ModuleDict())
         channels, widths = 3, tuple(widths)
         for name in CONVOLUTIONS[: LAYERS.index(self.layers[-1]) + 1]:
             width = widths[int(name[0]) - 1]
-            self.convolutions[name] = Conv2d(channels, width, 1, winograd)
+            self.convolutions[name] = Conv3x3(channels, width, padding=1, winograd=winograd)
             channels = width
         mean = torch.tensor(TORCHVISION_MEAN if torchvision else CAFFE_MEAN_BGR)
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
@@ -110,16 +110,20 @@ class Descriptor(nn.Module):
         self.register_buffer("deviation", deviation.view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
-    def compile(self, *given: Any, **how: Any) -> None:  # noqa: ANN401 (torch's own types)
-        """Compile it as ``nn.Module.compile`` does: all layers as one."""
-        super().compile(*given, **how)
-        self.compiled = True
+    @property
+    def compiled(self) -> bool:
+        """Whether ``compile`` was called, after which all layers are one."""
+        return self._compiled_call_impl is not None
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return dict(self.activations(images))
 
     def activations(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The same, each layer as soon as it is computed."""
+        """(layer, (B, C, h, w)) one by one: each is computed when it is asked for.
+
+        Raises:
+            ValueError: other shapes; when the first is asked for.
+        """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
         if self.torchvision:

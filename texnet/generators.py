@@ -29,7 +29,7 @@ from texnet.layers import (
     normalisation,
 )
 from texnet.texturenets import TextureNetV1, TextureNetV2
-from texnet.winograd import Conv2d
+from texnet.winograd import Conv3x3
 
 __all__ = ["Network", "SkipNet", "StyleNet", "TextureNetV1", "TextureNetV2", "build", "initialise"]
 
@@ -46,10 +46,10 @@ class Residual(nn.Module):
         super().__init__()
         self.body = Lean(
             ReplicationPad(1),
-            Conv2d(channels, channels),
+            Conv3x3(channels, channels),
             normalisation(norm, channels),
             *rectified_pad(1),
-            Conv2d(channels, channels),
+            Conv3x3(channels, channels),
             normalisation(norm, channels),
         )
 

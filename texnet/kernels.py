@@ -54,6 +54,7 @@ class Gram(torch.autograd.Function):
             return torch.stack(found)[..., 0, 0] / maps[0].numel()
 
     @staticmethod
+    @once_differentiable
     def backward(context: Context, gradient: Tensor) -> Tensor:
         (maps,) = context.saved_tensors
         with torch.autocast(maps.device.type, enabled=False):
@@ -176,7 +177,7 @@ def statistics(image: Tensor) -> tuple[Tensor, Tensor]:
 class MaxPool(torch.autograd.Function):
     """``F.max_pool2d(maps, 2, ceil_mode=True)``, which keeps where the maxima were in four bytes.
 
-    PyTorch keeps eight for each: half as much again as the pooled maps.
+    PyTorch keeps eight for each: twice the bytes of what is pooled in float32.
     """
 
     @staticmethod

@@ -252,15 +252,19 @@ class Objective(nn.Module):
         return dict(self.activations(images))
 
     def activations(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The same, layer by layer; each is computed when it is asked for."""
-        found = self.descriptor.activations(images)
+        """The same as (layer, (B, C, h, w)), one by one: each is computed when it is asked for."""
+
+        def rounding() -> torch.autocast:
+            return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16)
+
         if self.descriptor.compiled:
-            found = iter(self.descriptor(images).items())
-        while True:
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-                layer, values = next(found, ("", images))
-            if not layer:
-                return
+            with rounding():
+                found = iter(self.descriptor(images).items())
+        else:
+            found = self.descriptor.activations(images)
+        for _ in self.descriptor.layers:
+            with rounding():  # never while another's code runs
+                layer, values = next(found)
             yield layer, values.float() if self.bf16 else values
 
     def forward(
@@ -288,10 +292,12 @@ class Objective(nn.Module):
             if s.style_weight and layer in s.style_layers:
                 textures[layer] = of(layer, values)
         quality = CONVENTIONS[s.convention].quality(s.temperature)
-        by_layer = [textures[layer] for layer in self.texture.layers if textures]
-        none = images.new_zeros(len(images))
+        texture = none = images.new_zeros(len(images))
+        if textures:
+            by_layer = torch.stack([textures[layer] for layer in self.texture.layers])
+            texture = quality * s.style_weight * by_layer.sum(0)
         return Terms(
-            texture=quality * s.style_weight * torch.stack(by_layer).sum(0) if textures else none,
+            texture=texture,
             content=quality * s.content_weight * content_loss(features, content_targets)
             if s.content_weight
             else none,

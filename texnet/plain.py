@@ -25,7 +25,7 @@ from texnet.layers import (
     WrappedPad,
 )
 from texnet.texturenets import Join, TextureNetV1, TextureNetV2
-from texnet.winograd import Conv2d
+from texnet.winograd import Conv3x3
 
 Plain = nn.Module
 """A network of PyTorch's own layers: ``plain(content, noise)`` as a generator's."""
@@ -111,10 +111,8 @@ def layer(module: nn.Module) -> nn.Module:
                 nn.ReplicationPad2d(1),
                 _with_weights(convolution, module),
             )
-        case Conv2d():
-            convolution = nn.Conv2d(
-                module.in_channels, module.out_channels, 3, padding=module.around
-            )
+        case Conv3x3():
+            convolution = nn.Conv2d(module.in_channels, module.out_channels, 3, padding=module.side)
             return _with_weights(convolution, module)
         case Residual():
             return Sum(layer(module.body))

@@ -130,15 +130,14 @@ def measure(settings: Settings, device: torch.device) -> list[Row]:
 def rows_of(works: Works, repetitions: int, device: torch.device) -> Iterator[Row]:
     """Memory and time of each work.
 
-    The pass whose memory is counted warms up. The repetitions are outermost, so that a machine that
-    becomes slower or busier does so for all.
+    A pass before the counted one makes what is kept from pass to pass: transformed kernels, the
+    libraries' own workspaces. The repetitions are outermost, so that a machine that becomes slower
+    or busier does so for all.
     """
     for (metric, style, side), work in works.items():
+        work()
         if device.type == "mps":  # which counts none
-            work()
             continue
-        if device.type == "cuda":  # the libraries' own workspaces come with the first pass
-            work()
         found = peak_memory(work, device) / MIB
         yield Row(RUN, style, 0, f"{side}px", f"memory_{metric}", found, "MiB")
     for repetition in range(repetitions):

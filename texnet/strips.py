@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from texnet import kernels
 from texnet.generators import Residual, StyleNet
 from texnet.layers import DoublingConv, InstanceNorm, ReplicationPad
+from texnet.winograd import WIDE, Conv3x3
 
 STRIP = 2**25
 """Bytes of the largest map of a strip."""
@@ -93,7 +94,9 @@ def memory(net: StyleNet) -> tuple[float, int]:
         if isinstance(module, Residual) or share <= max(KEPT, given):
             kept = max(kept, share)
     size = next(net.parameters()).element_size()
-    return size * (given + max(2 * given, 2 * kept + 3)), HELD * STRIP
+    wide = (m for m in net.modules() if isinstance(m, Conv3x3) and m.channels >= WIDE)
+    transformed = sum(4 * module.weight.nbytes for module in wide)
+    return size * (given + max(2 * given, 2 * kept + 3)), HELD * STRIP + transformed
 
 
 class Chain:

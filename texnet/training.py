@@ -141,7 +141,8 @@ def train(
 
     write_table(out.parent / "history.csv", COLUMNS, rows)
     with torch.no_grad():
-        write_image_grid(out.parent / SAMPLES, net.eval()(*heldout))
+        # Frozen, as whoever loads it has it.
+        write_image_grid(out.parent / SAMPLES, net.eval().requires_grad_(False)(*heldout))
     save_generator(out, net, run, final_objective=rows[-1][2])
     checkpoint.remove()
 
