@@ -22,7 +22,7 @@ from texnet.tables import read_table
 
 Rows = Sequence[dict[str, str]]
 COLOUR = {"fp32": COLOURS["instance"], "bf16": COLOURS["batch"], "strips": COLOURS["noise"]}
-HATCH = {"direct": "////", "contiguous": "....", "part 4": "\\\\\\\\", "part 2": "\\\\\\\\"}
+HATCH = {"direct": "////", "contiguous": "....", "part 2": "\\\\\\\\"}
 """Of ways that are a precision with something else, drawn lighter."""
 BAR = 0.8
 """Height of a bar, of which each way has one."""

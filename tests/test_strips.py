@@ -238,6 +238,22 @@ def test_other_networks():
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, (3, 1)),
+        nn.Conv2d(4, 4, 3, stride=(1, 2)), nn.ConvTranspose2d(4, 4, 3, 2, 1),
+        nn.ConvTranspose2d(4, 4, 4, 2, 1), nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, dilation=2),
+    ],
+)  # fmt: skip
+def test_other_convolutions(other):
+    """Which see other rows, and were applied as if they did not."""
+    net = network()
+    assert strips.supports(net)
+    net.body.append(other)
+    assert not strips.supports(net)
+
+
+@pytest.mark.parametrize(
     ("content", "noise"),
     [
         ((2, 3, 32, 32), [(2, 1, 32, 32)]),

@@ -46,7 +46,19 @@ def supports(net: nn.Module) -> TypeGuard[StyleNet]:
     if not isinstance(net, StyleNet):
         return False
     parts = [part.body if isinstance(part, Residual) else [part] for part in net.body]
-    return all(isinstance(module, _KNOWN) for part in parts for module in part)
+    return all(isinstance(module, _KNOWN) and _usual(module) for part in parts for module in part)
+
+
+def _usual(module: nn.Module) -> bool:
+    """Whether a convolution sees the rows that this module thinks it sees."""
+    match module:
+        case nn.ConvTranspose2d():
+            found = module.kernel_size, module.stride, module.padding, module.output_padding
+            return (*found, module.dilation) == ((3, 3), (2, 2), (1, 1), (1, 1), (1, 1))
+        case nn.Conv2d():
+            square = len({*module.kernel_size}) == len({*module.stride}) == 1
+            return square and (module.padding, module.dilation) == ((0, 0), (1, 1))
+    return True
 
 
 @torch.no_grad()
