@@ -11,6 +11,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -254,8 +255,9 @@ class Objective(nn.Module):
     def activations(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The same as (layer, (B, C, h, w)), one by one: each is computed when it is asked for."""
 
-        def rounding() -> torch.autocast:
-            return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16)
+        def rounding() -> AbstractContextManager[object]:
+            kind = images.device.type
+            return torch.autocast(kind, torch.bfloat16) if self.bf16 else nullcontext()
 
         if self.descriptor.compiled:
             with rounding():
