@@ -88,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine = child("limits", {"tiny": True}, "limits")["machine"]
     note(out / "machine.json", "jobs", machine | today())
     print(tabulate(rows, COLUMNS, tablefmt="github", floatfmt=".4g"))
+    print(f"\n{out}: jobs.csv, machine.json")
+    if args.tiny:
+        print("Tiny: these numbers mean nothing.")
 
 
 if __name__ == "__main__":

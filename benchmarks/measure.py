@@ -294,7 +294,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         note(out / "machine.json", name, facts)
     show(out)
     child("plot", {"folder": str(out)}, "plot")
-    print(f"\n{out}: step.csv, growth.csv, limits.csv, machine.json, step.png, step.pdf")
+    names = [
+        f"{name}.csv" for name in ("step", "growth", "limits") if (out / f"{name}.csv").exists()
+    ]
+    print(f"\n{out}: {', '.join(names)}, machine.json, step.png, step.pdf")
+    if args.tiny:
+        print("Tiny: these numbers mean nothing.")
 
 
 if __name__ == "__main__":

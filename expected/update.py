@@ -131,19 +131,21 @@ def bench_table() -> str | None:
     if not all((folder / f"{name}.csv").exists() for name in ("step", "limits")):
         return None
     lines = [
-        "| what | way | fastest / median / slowest | times as fast as plain |"
+        "| what | way | n | fastest / median / slowest | times as fast as plain |"
         " share of the machine's limit | peak memory (MiB) |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in read_table(folder / "step.csv"):
         times = [float(row[name]) for name in ("fastest", "median", "slowest")]
         unit, factor = ("s", 1) if times[1] >= 1 else ("ms", 1000)
+        times = times[:1] if row["n"] == "1" else times
         spread = f"{' / '.join(short(str(factor * each)) for each in times)} {unit}"
         ratio = short(row["ratio"]) if row["ratio"] else ""
         share = f"{100 * float(row['share_of_limit']):.0f} %"
         memory = f"{float(row['peak_rss_mib']):.0f}"
         what = measured_thing(row)
-        lines.append(f"| {what} | {row['way']} | {spread} | {ratio} | {share} | {memory} |")
+        cells = (what, row["way"], row["n"], spread, ratio, share, memory)
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| this machine's limit | 1 thread | 2 threads |", "|---|---|---|"]
     limits: dict[str, list[str]] = {}
     for row in read_table(folder / "limits.csv"):
@@ -160,7 +162,10 @@ def bench_table() -> str | None:
 
 
 def fast_table() -> str | None:
-    """The ways of each workload in a row (benchmarks/measure.py); None before it is measured."""
+    """What users get, in a row for each workload (benchmarks/measure.py); None before that.
+
+    Only trainings can be in bf16, and images over a megapixel are stylized by strips.
+    """
     path = ROOT / "benchmarks" / "step.csv"
     if not path.exists():
         return None
@@ -173,11 +178,13 @@ def fast_table() -> str | None:
         works.setdefault(measured_thing(row), {})[row["way"]] = row
     for what, ways in works.items():
         plain = next((ways[way] for way in PLAIN if way in ways), None)
-        shown = [plain, *(ways.get(way) for way in ("fp32", "bf16"))]
-        if all(shown):
-            times = " | ".join(f"{short(row['median'])} s" for row in shown if row)
-            ratios = ", ".join(short(row["ratio"]) for row in shown[1:] if row)
-            lines.append(f"| {what} | {times} | {ratios} |")
+        ours = ways.get("strips", ways.get("fp32"))
+        bf16 = ways.get("bf16") if what.startswith("step") else None
+        if plain and ours:
+            shown = [plain, ours, *([bf16] if bf16 else [])]
+            times = " | ".join(f"{short(row['median'])} s" for row in shown)
+            ratios = ", ".join(short(row["ratio"]) for row in shown[1:])
+            lines.append(f"| {what} | {times} |{'' if bf16 else ' |'} {ratios} |")
     return "\n".join(lines) + "\n"
 
 

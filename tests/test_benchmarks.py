@@ -289,7 +289,7 @@ def project(tmp_path, monkeypatch):
     folder = tmp_path / "benchmarks"
     folder.mkdir()
     cases = measure.cases("train-stylenet", tiny=False)[:3]
-    found = dict(zip(cases, (answers(5), answers(2), answers(0.1)), strict=True))
+    found = dict(zip(cases, (answers(5, 7), answers(2), answers(0.1)), strict=True))
     rows = measure.step_rows(found, {(256, 4): 5.0}, RATES)
     measure.merge(folder / "step.csv", measure.STEP, "train-stylenet", rows)
     limits = [(name, threads, value, "GFLOP/s") for (name, threads), value in RATES.items()]
@@ -306,8 +306,8 @@ def test_the_table_on_its_page(project, monkeypatch):
     refresh(monkeypatch)
     text = (project / PAGE).read_text()
     name = "step of StyleNet, 256 px, batch 4, 2 threads"
-    assert f"| {name} | plain | 5 / 5 / 5 s | 1 | 1 % | 305 |" in text
-    assert f"| {name} | bf16 | 100 / 100 / 100 ms | 50 | 50 % | 300 |" in text
+    assert f"| {name} | plain | 2 | 5 / 6 / 7 s | 1 | 1 % | 307 |" in text
+    assert f"| {name} | bf16 | 1 | 100 ms | 60 | 50 % | 300 |" in text
     assert "| fp32 convolution (GFLOP/s) | 100 | 100 |" in text
     assert text.startswith("a\n<!-- bench -->\n|") and text.endswith("\n<!-- /bench -->\nz\n")
     assert "old" not in text and "µs" not in text
@@ -317,6 +317,24 @@ def test_the_table_on_its_page(project, monkeypatch):
     measure.merge(project / "benchmarks" / "growth.csv", measure.GROWTH, "growth", rows)
     refresh(monkeypatch)
     assert "µs per pixel of the batch |" in (project / PAGE).read_text()
+
+
+def test_what_users_get_on_the_readme(project, monkeypatch):
+    """Trainings in both precisions; a large image by strips and in fp32 alone."""
+    (project / "README.md").write_text("<!-- fast -->\n<!-- /fast -->\n")
+    found = {
+        case: answers({"plain": 8, "fp32": 2, "bf16": 1, "strips": 4}.get(case.way, 3))
+        for case in measure.cases("stylize", tiny=False)
+    }
+    shapes = {(case.size, case.batch): 5.0 for case in found}
+    rows = measure.step_rows(found, shapes, RATES)
+    measure.merge(project / "benchmarks" / "step.csv", measure.STEP, "stylize", rows)
+    refresh(monkeypatch)
+    lines = (project / "README.md").read_text().splitlines()
+    name = "step of StyleNet, 256 px, batch 4, 2 threads"
+    assert f"| {name} | 6 s | 2 s | 0.1 s | 3, 60 |" in lines
+    assert "| pass of StyleNet, 512 px, batch 1, 1 thread | 8 s | 2 s | | 4 |" in lines
+    assert "| pass of StyleNet, 1024 px, batch 1, 1 thread | 8 s | 4 s | | 2 |" in lines
 
 
 def test_the_table_of_jobs_on_its_page(project, monkeypatch):

@@ -22,8 +22,8 @@ from texnet.memory import GIB, available_memory, peak_memory
 
 LARGE = 1_000_000
 """Pixels of an image from which on its memory is estimated first: small ones always fit. A larger
-one goes through a StyleNet by strips, which takes no longer, whatever memory there is: the same
-command writes the same bytes."""
+one goes through a StyleNet by strips, whatever memory there is, so that the same command writes the
+same bytes; that takes half as long again (docs/speed.md)."""
 PROBE = 256
 """Side of the image whose memory is measured for the estimate."""
 SHARE = 0.9

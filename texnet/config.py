@@ -57,7 +57,7 @@ class Descriptor:
     """Checksum that the weights file must have."""
     winograd: bool = True
     """Whether its wide layers are convolved in a quarter of the multiplications, on the CPU in
-    fp32; their rounding is some times as large (2e-6 of the standard deviation)."""
+    fp32; their rounding is three to twelve times as large (2e-6 of the standard deviation)."""
 
     def __post_init__(self) -> None:
         if self.weights in registered() and self.weights not in REGISTERED.get(self.name, ()):

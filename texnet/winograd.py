@@ -3,8 +3,8 @@
 Winograd's minimal filtering F(4x4, 3x3), as Lavin and Gray have it ("Fast Algorithms for
 Convolutional Neural Networks", CVPR 2016): a tile of 6x6 pixels becomes 6x6 values in which a
 convolution is a product for each, and those become 4x4 pixels of the result. The 36 products of all
-tiles are matrix products over the channels. Rounding is some times that of a direct convolution:
-2e-6 of a map's standard deviation for the 512 channels of VGG-19 (``tests/test_winograd.py``).
+tiles are matrix products over the channels. Rounding is three to twelve times that of a direct
+convolution: 2e-6 of a map's standard deviation for the 512 channels of VGG-19.
 """
 
 from __future__ import annotations
