@@ -21,10 +21,9 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from benchmarks.measure import Case, Found, child, note, today
+from benchmarks.measure import ROOT, Case, Found, child, note, today
 from texnet.tables import write_table
 
-ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 3
 REPETITIONS = {"train-embedded": 60, "train-stylenet": 3}
 COLUMNS = (

@@ -154,9 +154,8 @@ def untrained_setting(case: Case, tiny: bool) -> Setting:
     style, *content = images(case, 1 + case.batch * stylizes)
     noise = NoiseStream(net, 0)(case.batch, size, size, 1)
     given = torch.stack(content) if stylizes else None
-    return Setting(
-        settings, net, objective, untrained(objective, case.way, tiny), style, given, noise, 1e-3
-    )
+    descriptor = untrained(objective, case.way, tiny)
+    return Setting(settings, net, objective, descriptor, style, given, noise, 1e-3)
 
 
 def embedded_setting(case: Case) -> Setting:
@@ -197,10 +196,8 @@ def training(case: Case, tiny: bool) -> Work:
 def optimising(case: Case, tiny: bool) -> Work:
     """Evaluations of the objective and its gradient by L-BFGS, from noise."""
     content, style = images(case, 2)
-    start, descriptor = (
-        baselines.noise_image((case.size, case.size), 0),
-        untrained(GATYS, case.way, tiny),
-    )
+    start = baselines.noise_image((case.size, case.size), 0)
+    descriptor = untrained(GATYS, case.way, tiny)
     if case.way not in PLAIN:
         descriptor = kernels.channels_last(descriptor)
         objective = Objective(GATYS, descriptor, style)

@@ -417,7 +417,8 @@ def test_without_a_graph_normalised_gradients_are_the_plain_loss():
     objective, x = texture_objective(normalise_gradients=True), images(2, side=16)
     with torch.no_grad():
         terms = objective(x, {})
-        value = objective.texture.with_normalised_gradients(objective.descriptor(x))
+        of = objective.texture.with_normalised_gradient
+        value = sum(of(layer, maps) for layer, maps in objective.descriptor(x).items())
     assert not terms.total.requires_grad
     assert torch.equal(terms.total, texture_objective()(x, {}).total)
     torch.testing.assert_close(3 * value, terms.texture)
@@ -439,10 +440,12 @@ def test_no_gradient_of_a_large_map_waits_for_the_deeper_layers(normalised):
         value(given).sum().backward()
         found.append(given.grad)
 
-    texture = objective.texture.with_normalised_gradients if normalised else objective.texture
+    of = objective.texture.with_normalised_gradient if normalised else objective.texture.of
 
     def afterwards(given):
-        return settings.style_weight * texture(objective.features(given))
+        features = objective.features(given)
+        by_layer = torch.stack([of(layer, features[layer]) for layer in layers])
+        return settings.style_weight * by_layer.sum(0)
 
     peaks = [
         peak_memory(functools.partial(work, value), torch.device("cpu"))

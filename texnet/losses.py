@@ -46,22 +46,16 @@ class TextureLoss(nn.Module):
         """The loss of one layer, (B,), from its features (B, C, H, W)."""
         return (gram(features) - self.get_buffer(layer)).square().mean((1, 2))
 
-    def with_normalised_gradients(
-        self, features: Mapping[str, Tensor], whole: Whole | None = None
-    ) -> Tensor:
-        """The same values, (B,), whose mean has each layer's gradient scaled to L1 norm 1.
-
-        Args:
-            features: of a batch, or of a part of one.
-            whole: the batch, where they are a part of it.
-        """
-        of = [self.with_normalised_gradient(k, features[k], whole) for k in self.layers]
-        return torch.stack(of).sum(0)
-
     def with_normalised_gradient(
         self, layer: str, features: Tensor, whole: Whole | None = None
     ) -> Tensor:
-        """The same of one layer, (B,), from its features (B, C, H, W)."""
+        """The same values, (B,), whose mean has a gradient of L1 norm 1 at the features.
+
+        Args:
+            layer: of the features.
+            features: (B, C, H, W), of a batch or of a part of one.
+            whole: the batch, where they are a part of it.
+        """
         norm = (whole.norms[layer], whole.count) if whole else None
         return normalise_gradient(functools.partial(self.of, layer), features, norm)
 
