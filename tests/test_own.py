@@ -237,9 +237,10 @@ def test_a_folder_of_another_training_is_left_alone(capsys, texture, monkeypatch
     before = files()
     says = "wool.training: holds an unfinished training of another optimiser.iterations (2, here 3)"
     refused_two(capsys, *command, 3, says=says)
-    Path("wool.training/mine.txt").write_text("mine")
-    refused_two(capsys, *command, 2, says="wool.training/mine.txt: no training made that; choose")
-    Path("wool.training/mine.txt").unlink()
+    for mine in (Path("wool.training/mine.txt"), Path("wool.training/.mine")):
+        mine.write_text("mine")
+        refused_two(capsys, *command, 2, says=f"{mine}: no training made that; choose")
+        mine.unlink()
     assert files() == before
     # The number of cores may be another now: what was begun goes on.
     assert call(capsys, *command, 2, "--threads", 2)[0] == 0

@@ -113,7 +113,8 @@ def begun(out: Path, run: config.Training) -> config.Training:
 def _ours(path: Path, out: Path) -> bool:
     """Whether a file in the folder in which ``out`` is trained is the training's."""
     known = path.name in (RUN, MODEL, HISTORY_FILE, SAMPLES, out.name)
-    return known or path.name.startswith(("checkpoint-", "."))
+    unfinished = path.name.startswith(".") and path.suffix == ".part"
+    return known or unfinished or path.name.startswith(("checkpoint-", ".texnet"))
 
 
 def _delivery(out: Path) -> bool:
